@@ -1,0 +1,149 @@
+//! The command line: one module a subcommand.
+//!
+//! Data goes to standard output, everything else to standard error. Exit code 0: success; 1: failure; 2: wrong usage.
+
+pub mod classify;
+pub mod evaluate;
+pub mod inspect;
+pub mod person;
+pub mod progress;
+pub mod serve;
+pub mod train;
+
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::model::{Classifier, Model, Priors};
+use crate::train::FieldNames;
+
+/// Labels French-language news pages: what is article and what is noise, its topic, the stance of its source.
+#[derive(Debug, Parser)]
+#[command(version, about, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(serve::ServeArgs),
+    Train(train::TrainArgs),
+    Evaluate(evaluate::EvaluateArgs),
+    Classify(classify::ClassifyArgs),
+    Inspect(inspect::InspectArgs),
+}
+
+/// Which model answers.
+#[derive(Debug, Args)]
+pub struct ModelArgs {
+    /// The model file; without it the model that is compiled into the program
+    #[arg(long, value_name = "FILE", env = "DEPECHE_MODEL")]
+    model: Option<PathBuf>,
+    /// How frequent labels are where the articles come from, in place of the model's priors: every label of a head
+    #[arg(long, value_name = "LABEL=P,…", value_parser = parse_priors, env = "DEPECHE_PRIORS")]
+    priors: Option<Priors>,
+}
+
+impl ModelArgs {
+    fn classifier(&self) -> anyhow::Result<Classifier> {
+        let mut model = match &self.model {
+            Some(file) => Model::load(file).with_context(|| format!("model {}", file.display()))?,
+            None => Classifier::built_in_model().context("the model that is compiled in")?,
+        };
+        if let Some(priors) = &self.priors {
+            model.set_priors(priors).context("--priors")?;
+        }
+        Ok(Classifier::new(model))
+    }
+}
+
+/// Names of columns (CSV, TSV) or keys (JSON Lines). A name given must be in the data; of the defaults only text and
+/// topic must.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Fields")]
+pub struct FieldArgs {
+    /// Holds the article's id [default: id]
+    #[arg(long, value_name = "NAME")]
+    id_field: Option<String>,
+    /// Holds the title [default: title]
+    #[arg(long, value_name = "NAME")]
+    title_field: Option<String>,
+    /// Holds the text, or the raw page [default: text]
+    #[arg(long, value_name = "NAME")]
+    text_field: Option<String>,
+    /// Holds the topic [default: topic]
+    #[arg(long, value_name = "NAME")]
+    topic_field: Option<String>,
+    /// Holds the stance [default: stance]
+    #[arg(long, value_name = "NAME")]
+    stance_field: Option<String>,
+    /// Holds the group, such as the event: a group is never split between training and testing [default: group]
+    #[arg(long, value_name = "NAME")]
+    group_field: Option<String>,
+}
+
+impl FieldArgs {
+    fn names(&self) -> FieldNames {
+        FieldNames {
+            id: self.id_field.clone(),
+            title: self.title_field.clone(),
+            text: self.text_field.clone(),
+            topic: self.topic_field.clone(),
+            stance: self.stance_field.clone(),
+            group: self.group_field.clone(),
+        }
+    }
+}
+
+/// Parses `label=p,label=p`.
+fn parse_priors(text: &str) -> Result<Priors, String> {
+    let mut priors = Priors::new();
+    for part in text.split(',').filter(|part| !part.trim().is_empty()) {
+        let (label, value) = part.rsplit_once('=').ok_or_else(|| format!("{part:?} is not of the form label=probability"))?;
+        let value = value.trim().parse().map_err(|_| format!("{value:?} is no number"))?;
+        if priors.insert(label.trim().to_owned(), value).is_some() {
+            return Err(format!("{:?} stands twice", label.trim()));
+        }
+    }
+    Ok(priors)
+}
+
+/// Runs the command line and tells how it went.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+    let done = match cli.command {
+        Command::Serve(args) => serve::run(&args),
+        Command::Train(args) => train::run(&args),
+        Command::Evaluate(args) => evaluate::run(&args),
+        Command::Classify(args) => classify::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever reads our output has read enough.
+        Err(error)
+            if error
+                .chain()
+                .any(|cause| cause.downcast_ref::<io::Error>().is_some_and(|io| io.kind() == io::ErrorKind::BrokenPipe)) =>
+        {
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! From terms to feature vectors: vocabularies, tf-idf, and what a passage's shape tells.
+//!
+//! - [`vocabulary`]: the terms of a block and their ids
+//! - [`space`]: blocks of features with their idf; a [`Document`] becomes a sparse vector
+//! - [`shape`]: a passage's form and surroundings as terms
+//! - [`matrix`]: the vectors of a whole corpus
+
+pub mod matrix;
+pub mod shape;
+pub mod space;
+pub mod vocabulary;
+
+use std::ops::Range;
+
+use crate::terms::Word;
+
+pub use matrix::{SparseMatrix, SparseRows};
+pub use space::{Block, BlockConfig, BlockKind, Field, Scratch, Space};
+pub use vocabulary::Vocabulary;
+
+/// Where a segment of a document stands in what the caller sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Origin {
+    /// The article's title.
+    Title,
+    /// The article's text.
+    Text,
+}
+
+/// A stretch of the caller's article that counts towards a document.
+#[derive(Debug, Clone)]
+pub struct Segment<'a> {
+    /// The stretch itself.
+    pub text: &'a str,
+    /// The field that it stands in.
+    pub origin: Origin,
+    /// Its first byte there.
+    pub begin: usize,
+    /// Whether title blocks read it: it is the title, or stands in for it.
+    pub is_title: bool,
+}
+
+impl Segment<'_> {
+    /// Bytes in the caller's field of a range of this segment.
+    #[must_use]
+    pub fn place(&self, within: &Range<usize>) -> Range<usize> {
+        self.begin + within.start..self.begin + within.end
+    }
+}
+
+/// What is classified as a whole: some text, and terms that tell its shape.
+#[derive(Debug, Clone, Default)]
+pub struct Document<'a> {
+    /// The text, in order.
+    pub segments: Vec<Segment<'a>>,
+    /// Terms for blocks of kind [`BlockKind::Shape`].
+    pub shape: Vec<String>,
+}
+
+impl<'a> Document<'a> {
+    /// The document of an article: its title, where there is one, and the `body` passages of its `text`. Without a
+    /// title, the first passage stands in for it; the document has it once all the same.
+    #[must_use]
+    pub fn article(title: &'a str, text: &'a str, body: impl IntoIterator<Item = Range<usize>>) -> Self {
+        let titled = !crate::page::is_empty(title);
+        let mut segments = Vec::new();
+        if titled {
+            segments.push(Segment { text: title, origin: Origin::Title, begin: 0, is_title: true });
+        }
+        for range in body {
+            let is_title = !titled && segments.is_empty();
+            segments.push(Segment { text: &text[range.clone()], origin: Origin::Text, begin: range.start, is_title });
+        }
+        Self { segments, shape: Vec::new() }
+    }
+
+    /// The document of a single passage of a page.
+    #[must_use]
+    pub fn passage(text: &'a str, range: Range<usize>) -> Self {
+        Self::article("", text, [range])
+    }
+}
+
+/// One occurrence of a term, as [`Space::read`] reports it.
+#[derive(Debug, Clone, Copy)]
+pub struct Occurrence<'a, 'w> {
+    /// Index of the block.
+    pub block: usize,
+    /// The term.
+    pub term: &'w str,
+    /// The segment and word that it was read from; nothing for a term of shape.
+    pub word: Option<(&'a Segment<'a>, Word<'w>)>,
+    /// First and last but one character of the padded word; see [`Word::source_of`].
+    pub characters: (usize, usize),
+}
+
+impl Occurrence<'_, '_> {
+    /// The field and the bytes in it where the term stands; nothing for a term of shape.
+    #[must_use]
+    pub fn place(&self) -> Option<(Origin, Range<usize>)> {
+        let (segment, word) = self.word?;
+        let (first, end) = self.characters;
+        Some((segment.origin, segment.place(&word.source_of(first..end))))
+    }
+
+    /// The field and the bytes in it of the word that holds the term; nothing for a term of shape.
+    #[must_use]
+    pub fn word_place(&self) -> Option<(Origin, Range<usize>)> {
+        self.word.map(|(segment, word)| (segment.origin, segment.place(&word.source())))
+    }
+}

@@ -1,0 +1,429 @@
+//! The model file: safetensors with one metadata key.
+//!
+//! The tensors are `SPACE.N.terms` (U8: the terms of block N, sorted, each followed by a line feed), `SPACE.N.idf` (F32),
+//! `HEAD.weights` (F32, features × labels), `HEAD.bias` (F64), `HEAD.out_of_fold.logits` (F32, articles × labels) and
+//! `HEAD.out_of_fold.labels` (U32); SPACE is `document` or `passage`, HEAD is `topic`, `stance` or `role`. The metadata
+//! key `depeche` holds the rest as JSON with sorted keys ([`Header`]), so that the same model has the same bytes.
+//!
+//! Loading checks everything that serving relies on and refuses the file with the reason otherwise: it never panics,
+//! and it allocates in proportion to the file.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use ndarray::Array2;
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::head::{Head, OutOfFold};
+use super::role::{BODY, REPEATED, RoleHead};
+use super::{Model, Thresholds, Training};
+use crate::features::{Block, BlockConfig, BlockKind, Space, Vocabulary};
+
+/// The format that this version writes.
+pub const FORMAT: u64 = 1;
+
+/// The only metadata key.
+const KEY: &str = "depeche";
+
+/// The largest n-gram that a model may ask for.
+const LONGEST_NGRAM: usize = 32;
+
+/// Why a model file can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The file can't be read.
+    #[error("can't read {path}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is torn, or no safetensors file at all.
+    #[error("not a safetensors file, or torn: {0}")]
+    Container(String),
+    /// The file is a safetensors file of something else.
+    #[error("a safetensors file, but no Depeche model: its metadata has no key {KEY:?}")]
+    Foreign,
+    /// A later version of the program wrote the file.
+    #[error("format {found} is newer than this version of depeche reads ({FORMAT}); use a newer depeche")]
+    Newer {
+        /// The file's format.
+        found: u64,
+    },
+    /// What the file says contradicts itself or can't be served.
+    #[error("inconsistent model: {0}")]
+    Inconsistent(String),
+}
+
+/// Why a model file was not written.
+#[derive(Debug, thiserror::Error)]
+#[error("can't write {path}")]
+pub struct WriteError {
+    /// The file.
+    path: PathBuf,
+    /// Why.
+    source: std::io::Error,
+}
+
+/// Everything in the file that is no tensor.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Header {
+    format: u64,
+    name: String,
+    noise_label: Option<String>,
+    /// For each space its blocks, in order.
+    spaces: BTreeMap<String, Vec<BlockConfig>>,
+    heads: BTreeMap<String, HeadHeader>,
+    role: Option<RoleHeader>,
+    thresholds: Thresholds,
+    training: Training,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HeadHeader {
+    labels: Vec<String>,
+    temperature: f64,
+    priors: Vec<f64>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RoleHeader {
+    threshold: f64,
+    main_threshold: f64,
+}
+
+/// A tensor before it is written.
+struct Tensor {
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Vec<u8>,
+}
+
+impl Model {
+    /// The bytes of the model's file, the same for the same model.
+    ///
+    /// # Errors
+    ///
+    /// The reason, when a tensor's size does not fit its shape.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, LoadError> {
+        let mut tensors: BTreeMap<String, Tensor> = BTreeMap::new();
+        let mut header = Header {
+            format: FORMAT,
+            name: self.name.clone(),
+            noise_label: self.noise_label.clone(),
+            spaces: BTreeMap::new(),
+            heads: BTreeMap::new(),
+            role: None,
+            thresholds: self.thresholds.clone(),
+            training: self.training.clone(),
+        };
+        write_space(&mut header, &mut tensors, "document", &self.document);
+        for (name, head) in self.heads() {
+            write_head(&mut header, &mut tensors, name, head);
+        }
+        if let Some(role) = &self.role {
+            write_space(&mut header, &mut tensors, "passage", &role.space);
+            write_head(&mut header, &mut tensors, "role", &role.head);
+            header.role = Some(RoleHeader { threshold: role.threshold, main_threshold: role.main_threshold });
+        }
+        // A JSON value keeps its keys sorted, a struct in the order of its fields.
+        let header = serde_json::to_value(&header).map_err(|error| inconsistent(error.to_string()))?.to_string();
+        let views = tensors
+            .iter()
+            .map(|(name, tensor)| TensorView::new(tensor.dtype, tensor.shape.clone(), &tensor.bytes).map(|view| (name, view)));
+        let views: Vec<_> = views.collect::<Result<_, _>>().map_err(|error| inconsistent(error.to_string()))?;
+        safetensors::serialize(views, Some([(KEY.to_owned(), header)].into())).map_err(|error| inconsistent(error.to_string()))
+    }
+
+    /// Reads a model from the bytes of its file.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError`], with the reason why the file is refused.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, LoadError> {
+        let container = |error: safetensors::SafeTensorError| LoadError::Container(error.to_string());
+        let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(container)?;
+        let header = metadata.metadata().as_ref().and_then(|map| map.get(KEY)).ok_or(LoadError::Foreign)?;
+        let version: serde_json::Value =
+            serde_json::from_str(header).map_err(|error| inconsistent(format!("metadata: {error}")))?;
+        let format = version.get("format").and_then(serde_json::Value::as_u64);
+        match format.ok_or_else(|| inconsistent("the metadata has no format number"))? {
+            FORMAT => {}
+            0 => return Err(inconsistent("there is no format 0")),
+            found => return Err(LoadError::Newer { found }),
+        }
+        let header: Header = serde_json::from_value(version).map_err(|error| inconsistent(format!("metadata: {error}")))?;
+        let tensors = SafeTensors::deserialize(bytes).map_err(container)?;
+        let mut reading = Reading { tensors, header: &header, used: 0 };
+        let mut model = reading.model()?;
+        if reading.used != reading.tensors.len() {
+            return Err(inconsistent("the file has tensors that belong to no head and no block"));
+        }
+        model.version = hexadecimal(&Sha256::digest(bytes));
+        Ok(model)
+    }
+
+    /// Reads a model from a file.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError`], with the reason why the file is refused.
+    pub fn load(path: &Path) -> Result<Self, LoadError> {
+        let bytes = fs::read(path).map_err(|source| LoadError::Read { path: path.to_owned(), source })?;
+        Self::from_bytes(&bytes)
+    }
+}
+
+/// Writes `bytes` to a temporary file beside `path` and renames it, so that a crash leaves the old file or the new one.
+///
+/// # Errors
+///
+/// [`WriteError`], when the folder is missing or can't be written to.
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let write = || {
+        let mut file = tempfile::Builder::new().prefix(".depeche-").tempfile_in(folder)?;
+        file.write_all(bytes)?;
+        file.as_file().sync_all()?;
+        // The temporary file is private; a model file is as readable as any other new file.
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let mode = fs::metadata(path).map_or(0o644, |old| old.permissions().mode() & 0o777);
+            file.as_file().set_permissions(fs::Permissions::from_mode(mode))?;
+        }
+        file.persist(path).map_err(|error| error.error)?;
+        Ok(())
+    };
+    write().map_err(|source| WriteError { path: path.to_owned(), source })
+}
+
+/// Lower-case hexadecimal digits.
+#[must_use]
+pub fn hexadecimal(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn inconsistent(reason: impl Into<String>) -> LoadError {
+    LoadError::Inconsistent(reason.into())
+}
+
+fn write_space(header: &mut Header, tensors: &mut BTreeMap<String, Tensor>, name: &str, space: &Space) {
+    header.spaces.insert(name.to_owned(), space.blocks().iter().map(|block| block.config.clone()).collect());
+    for (at, block) in space.blocks().iter().enumerate() {
+        let terms: Vec<u8> = block.vocabulary.iter().flat_map(|term| term.bytes().chain([b'\n'])).collect();
+        tensors.insert(format!("{name}.{at}.terms"), Tensor { dtype: Dtype::U8, shape: vec![terms.len()], bytes: terms });
+        tensors.insert(format!("{name}.{at}.idf"), singles(vec![block.idf.len()], block.idf.iter().copied()));
+    }
+}
+
+fn write_head(header: &mut Header, tensors: &mut BTreeMap<String, Tensor>, name: &str, head: &Head) {
+    let Head { labels, weights, bias, temperature, priors, out_of_fold } = head;
+    header
+        .heads
+        .insert(name.to_owned(), HeadHeader { labels: labels.clone(), temperature: *temperature, priors: priors.clone() });
+    tensors.insert(format!("{name}.weights"), singles(weights.shape().to_vec(), weights.iter().copied()));
+    let bytes = bias.iter().flat_map(|value| value.to_le_bytes()).collect();
+    tensors.insert(format!("{name}.bias"), Tensor { dtype: Dtype::F64, shape: vec![bias.len()], bytes });
+    let shape = vec![out_of_fold.labels.len(), labels.len()];
+    tensors.insert(format!("{name}.out_of_fold.logits"), singles(shape, out_of_fold.logits.iter().copied()));
+    let bytes = out_of_fold.labels.iter().flat_map(|label| label.to_le_bytes()).collect();
+    let shape = vec![out_of_fold.labels.len()];
+    tensors.insert(format!("{name}.out_of_fold.labels"), Tensor { dtype: Dtype::U32, shape, bytes });
+}
+
+fn singles(shape: Vec<usize>, values: impl Iterator<Item = f32>) -> Tensor {
+    Tensor { dtype: Dtype::F32, shape, bytes: values.flat_map(f32::to_le_bytes).collect() }
+}
+
+/// A file being read.
+struct Reading<'a> {
+    tensors: SafeTensors<'a>,
+    header: &'a Header,
+    /// Tensors read so far.
+    used: usize,
+}
+
+impl Reading<'_> {
+    fn model(&mut self) -> Result<Model, LoadError> {
+        let header = self.header;
+        check_name(&header.name)?;
+        let document = self.space("document")?;
+        let topic = self.head("topic", &document)?;
+        let stance = if header.heads.contains_key("stance") { Some(self.head("stance", &document)?) } else { None };
+        let role = match &header.role {
+            Some(RoleHeader { threshold, main_threshold }) => {
+                let space = self.space("passage")?;
+                let head = self.head("role", &space)?;
+                if !head.labels.iter().any(|label| label == BODY) || head.labels.iter().any(|label| label == REPEATED) {
+                    return Err(inconsistent(format!("the role head must have the label {BODY:?} and not {REPEATED:?}")));
+                }
+                check_probability("role.threshold", *threshold)?;
+                check_probability("role.main_threshold", *main_threshold)?;
+                Some(RoleHead { space, head, threshold: *threshold, main_threshold: *main_threshold })
+            }
+            None => None,
+        };
+        let known = 1 + usize::from(stance.is_some()) + usize::from(role.is_some());
+        if header.heads.len() != known || header.spaces.len() != 1 + usize::from(role.is_some()) {
+            return Err(inconsistent("the metadata has heads or spaces that a model does not have"));
+        }
+        if let Some(label) = header.noise_label.as_ref().filter(|label| !topic.labels.contains(label)) {
+            return Err(inconsistent(format!("the noise label {label:?} is no topic")));
+        }
+        check_probability("thresholds.ticker_only", header.thresholds.ticker_only)?;
+        Ok(Model {
+            name: header.name.clone(),
+            version: String::new(),
+            noise_label: header.noise_label.clone(),
+            document,
+            topic,
+            stance,
+            role,
+            thresholds: header.thresholds.clone(),
+            training: header.training.clone(),
+        })
+    }
+
+    fn space(&mut self, name: &str) -> Result<Space, LoadError> {
+        let header = self.header;
+        let configs = header.spaces.get(name).ok_or_else(|| inconsistent(format!("there is no space {name:?}")))?;
+        let mut blocks = Vec::with_capacity(configs.len());
+        for (at, config) in configs.iter().enumerate() {
+            check_block(name, config)?;
+            let key = format!("{name}.{at}.terms");
+            let (_, bytes) = self.tensor(&key, Dtype::U8, 1)?;
+            let terms = std::str::from_utf8(bytes).map_err(|error| inconsistent(format!("{key}: {error}")))?;
+            let vocabulary: Vocabulary = terms.split_terminator('\n').collect();
+            if (!terms.is_empty() && !terms.ends_with('\n'))
+                || terms.split_terminator('\n').count() != vocabulary.len()
+                || !vocabulary.is_sorted()
+            {
+                return Err(inconsistent(format!("{key}: the terms are not sorted, or one stands twice")));
+            }
+            let key = format!("{name}.{at}.idf");
+            let (_, idf) = self.singles(&key, 1)?;
+            if idf.len() != vocabulary.len() {
+                return Err(inconsistent(format!("{key} has {} values for {} terms", idf.len(), vocabulary.len())));
+            }
+            if let Some(value) = idf.iter().find(|value| **value <= 0.0) {
+                return Err(inconsistent(format!("{key} has the value {value}, which is not above zero")));
+            }
+            blocks.push(Block { config: config.clone(), vocabulary, idf });
+        }
+        Ok(Space::new(blocks))
+    }
+
+    fn head(&mut self, name: &str, space: &Space) -> Result<Head, LoadError> {
+        let header = self.header;
+        let HeadHeader { labels, temperature, priors } =
+            header.heads.get(name).ok_or_else(|| inconsistent(format!("there is no head {name:?}")))?;
+        if labels.len() < 2 || !labels.is_sorted_by(|left, right| left < right) || labels.iter().any(String::is_empty) {
+            return Err(inconsistent(format!("{name} must have at least two labels, sorted, none empty or twice")));
+        }
+        if !(temperature.is_finite() && *temperature > 0.0) {
+            return Err(inconsistent(format!("{name}.temperature is {temperature}, which is not above zero")));
+        }
+        let sum: f64 = priors.iter().sum();
+        if priors.len() != labels.len() || !priors.iter().all(|prior| *prior > 0.0 && *prior < 1.0) || (sum - 1.0).abs() > 1e-6 {
+            return Err(inconsistent(format!("{name}.priors are not one probability a label that add up to 1")));
+        }
+        let (shape, weights) = self.singles(&format!("{name}.weights"), 2)?;
+        if shape != [space.features(), labels.len()] {
+            let expected = [space.features(), labels.len()];
+            return Err(inconsistent(format!("{name}.weights are {shape:?}, not features × labels, {expected:?}")));
+        }
+        let (_, bytes) = self.tensor(&format!("{name}.bias"), Dtype::F64, 1)?;
+        let bias: Vec<f64> = bytes.as_chunks::<8>().0.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect();
+        if bias.len() != labels.len() || !bias.iter().all(|value| value.is_finite()) {
+            return Err(inconsistent(format!("{name}.bias is not one finite number a label")));
+        }
+        let out_of_fold = self.out_of_fold(name, labels.len())?;
+        let weights = array(shape[0], shape[1], weights)?;
+        Ok(Head { labels: labels.clone(), weights, bias, temperature: *temperature, priors: priors.clone(), out_of_fold })
+    }
+
+    fn out_of_fold(&mut self, name: &str, labels: usize) -> Result<OutOfFold, LoadError> {
+        let (shape, logits) = self.singles(&format!("{name}.out_of_fold.logits"), 2)?;
+        let (_, bytes) = self.tensor(&format!("{name}.out_of_fold.labels"), Dtype::U32, 1)?;
+        let chosen: Vec<u32> = bytes.as_chunks::<4>().0.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect();
+        if shape != [chosen.len(), labels] || chosen.iter().any(|label| *label as usize >= labels) {
+            return Err(inconsistent(format!("{name}.out_of_fold has {} labels for logits of shape {shape:?}", chosen.len())));
+        }
+        Ok(OutOfFold { logits: array(shape[0], shape[1], logits)?, labels: chosen })
+    }
+
+    fn tensor(&mut self, name: &str, dtype: Dtype, dimensions: usize) -> Result<(Vec<usize>, &[u8]), LoadError> {
+        let view = self.tensors.tensor(name).map_err(|_| inconsistent(format!("the tensor {name} is missing")))?;
+        if view.dtype() != dtype || view.shape().len() != dimensions {
+            let (found, shape) = (view.dtype(), view.shape());
+            return Err(inconsistent(format!(
+                "the tensor {name} is {found:?} of shape {shape:?}, not {dtype:?} of {dimensions} dimensions"
+            )));
+        }
+        self.used += 1;
+        Ok((view.shape().to_vec(), view.data()))
+    }
+
+    fn singles(&mut self, name: &str, dimensions: usize) -> Result<(Vec<usize>, Vec<f32>), LoadError> {
+        let (shape, bytes) = self.tensor(name, Dtype::F32, dimensions)?;
+        let values: Vec<f32> = bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+        if let Some(value) = values.iter().find(|value| !value.is_finite()) {
+            return Err(inconsistent(format!("{name} has the value {value}")));
+        }
+        Ok((shape, values))
+    }
+}
+
+fn array(rows: usize, columns: usize, values: Vec<f32>) -> Result<Array2<f32>, LoadError> {
+    Array2::from_shape_vec((rows, columns), values).map_err(|error| inconsistent(error.to_string()))
+}
+
+/// Whether `name` can be part of a resource name: lower-case letters, digits and hyphens, a letter first, at most 63.
+///
+/// # Errors
+///
+/// [`LoadError::Inconsistent`] that gives the rule.
+pub fn check_name(name: &str) -> Result<(), LoadError> {
+    let fits = name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name.len() <= 63
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
+    if fits {
+        return Ok(());
+    }
+    Err(inconsistent(format!("the name {name:?} is not made of up to 63 lower-case letters, digits and hyphens, a letter first")))
+}
+
+fn check_probability(name: &str, value: f64) -> Result<(), LoadError> {
+    if (0.0..=1.0).contains(&value) { Ok(()) } else { Err(inconsistent(format!("{name} is {value}, not a probability"))) }
+}
+
+fn check_block(space: &str, config: &BlockConfig) -> Result<(), LoadError> {
+    let name = format!("{space}: block {:?}", config.name);
+    if !(config.weight.is_finite() && config.weight > 0.0) {
+        return Err(inconsistent(format!("{name} has the weight {}, which is not above zero", config.weight)));
+    }
+    if let BlockKind::Ngrams { min, max } = config.kind
+        && !(1 <= min && min <= max && max <= LONGEST_NGRAM)
+    {
+        return Err(inconsistent(format!(
+            "{name} asks for n-grams of {min} to {max} characters, not within 1 to {LONGEST_NGRAM}"
+        )));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,198 @@
+use super::*;
+use crate::features::Field;
+use crate::model::{Article, Classifier, Options};
+use ndarray::array;
+use proptest::prelude::*;
+
+fn block(terms: &[&str]) -> Block {
+    let config = BlockConfig {
+        name: "word".into(),
+        kind: BlockKind::Words,
+        field: Field::Document,
+        min_df: 1,
+        max_features: 0,
+        weight: 1.0,
+    };
+    Block { config, vocabulary: terms.iter().collect(), idf: vec![1.5; terms.len()] }
+}
+
+fn head(labels: &[&str], features: usize) -> Head {
+    #[expect(clippy::cast_precision_loss, reason = "a test")]
+    let prior = 1.0 / labels.len() as f64;
+    Head {
+        labels: labels.iter().map(|label| (*label).to_owned()).collect(),
+        weights: Array2::from_shape_fn((features, labels.len()), |(feature, label)| if feature == label { 1.25 } else { -0.5 }),
+        bias: vec![0.125; labels.len()],
+        temperature: 0.75,
+        priors: vec![prior; labels.len()],
+        out_of_fold: OutOfFold {
+            logits: Array2::from_shape_fn((2, labels.len()), |(_, label)| label as f32),
+            labels: vec![0, 1],
+        },
+    }
+}
+
+fn model() -> Model {
+    Model {
+        name: "test-1".into(),
+        version: String::new(),
+        noise_label: Some("noise".into()),
+        document: Space::new(vec![block(&["accord", "météo"])]),
+        topic: head(&["military", "noise"], 2),
+        stance: Some(head(&["critical", "neutral", "supportive"], 2)),
+        role: Some(RoleHead {
+            space: Space::new(vec![block(&["menu"])]),
+            head: head(&["body", "menu"], 1),
+            threshold: 0.5,
+            main_threshold: 0.99,
+        }),
+        thresholds: Thresholds::default(),
+        training: Training { articles: 2, data_digest: "00".into(), ..Training::default() },
+    }
+}
+
+/// The file of `model` with its metadata changed.
+fn with_header(change: impl FnOnce(&mut serde_json::Value)) -> Vec<u8> {
+    let bytes = model().to_bytes().unwrap();
+    let (size, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
+    let mut header: serde_json::Value = serde_json::from_str(&metadata.metadata().as_ref().unwrap()[KEY]).unwrap();
+    change(&mut header);
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    assert!(size < bytes.len());
+    safetensors::serialize(tensors.tensors(), Some([(KEY.to_owned(), header.to_string())].into())).unwrap()
+}
+
+fn with_model(change: impl FnOnce(&mut Model)) -> Vec<u8> {
+    let mut changed = model();
+    change(&mut changed);
+    changed.to_bytes().unwrap()
+}
+
+fn refusal(bytes: &[u8]) -> String {
+    Model::from_bytes(bytes).unwrap_err().to_string()
+}
+
+#[test]
+fn a_model_survives_its_file_and_has_one_form() {
+    let bytes = model().to_bytes().unwrap();
+    assert_eq!(bytes, model().to_bytes().unwrap());
+    let loaded = Model::from_bytes(&bytes).unwrap();
+    assert_eq!(loaded.to_bytes().unwrap(), bytes);
+    assert_eq!(loaded.version, hexadecimal(&Sha256::digest(&bytes)));
+    assert_eq!(loaded.resource_name(), format!("models/test-1/versions/{}", loaded.version));
+    let article = Article { title: "", text: "Un accord" };
+    let answer = |model| Classifier::new(model).classify(article, &Options::default()).unwrap();
+    assert_eq!(answer(loaded), answer(model()));
+}
+
+#[test]
+fn the_metadata_is_one_key_with_sorted_json() {
+    let bytes = model().to_bytes().unwrap();
+    let (_, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
+    let metadata = metadata.metadata().as_ref().unwrap();
+    assert_eq!(metadata.len(), 1);
+    assert!(metadata[KEY].starts_with(r#"{"format":1,"heads":{"role":{"labels":"#), "{}", metadata[KEY]);
+}
+
+#[test]
+fn torn_foreign_and_newer_files_are_refused_with_the_reason() {
+    let bytes = model().to_bytes().unwrap();
+    for length in [0, 7, 8, 100, bytes.len() - 1] {
+        assert!(matches!(Model::from_bytes(&bytes[..length]), Err(LoadError::Container(_))), "{length}");
+    }
+    assert!(refusal(&[bytes.as_slice(), b"x"].concat()).contains("torn"));
+    let foreign = safetensors::serialize(Vec::<(String, TensorView<'_>)>::new(), None).unwrap();
+    assert!(matches!(Model::from_bytes(&foreign), Err(LoadError::Foreign)));
+    let newer = with_header(|header| header["format"] = 2.into());
+    assert_eq!(refusal(&newer), "format 2 is newer than this version of depeche reads (1); use a newer depeche");
+    assert!(refusal(&with_header(|header| header["format"] = 0.into())).contains("no format 0"));
+    assert!(refusal(&with_header(|header| header["extra"] = 1.into())).contains("unknown field `extra`"));
+}
+
+#[test]
+fn inconsistent_files_are_refused_with_the_reason() {
+    let cases: [(Vec<u8>, &str); 17] = [
+        (with_header(|header| header["name"] = "Été".into()), "the name \"Été\" is not made of"),
+        (with_header(|header| header["noise_label"] = "x".into()), "the noise label \"x\" is no topic"),
+        (with_header(|header| header["heads"]["topic"]["priors"][0] = 0.9.into()), "topic.priors"),
+        (with_header(|header| header["heads"]["topic"]["temperature"] = 0.into()), "topic.temperature is 0"),
+        (with_header(|header| header["heads"]["topic"]["labels"][0] = "z".into()), "topic must have at least two labels, sorted"),
+        (
+            with_header(|header| header["heads"]["other"] = header["heads"]["topic"].clone()),
+            "heads or spaces that a model does not have",
+        ),
+        (with_header(|header| drop(header["heads"].as_object_mut().unwrap().remove("stance"))), "tensors that belong to no head"),
+        (with_header(|header| header["role"]["threshold"] = 1.5.into()), "role.threshold is 1.5, not a probability"),
+        (with_header(|header| header["spaces"]["document"][0]["weight"] = (-1).into()), "weight -1"),
+        (
+            with_header(|header| header["spaces"]["document"][0]["kind"] = serde_json::json!({"ngrams": {"min": 3, "max": 2}})),
+            "n-grams of 3 to 2",
+        ),
+        (with_model(|model| model.document = Space::new(vec![block(&["b", "a"])])), "not sorted"),
+        (
+            with_model(|model| model.document = Space::new(vec![block(&["a"])])),
+            "topic.weights are [2, 2], not features × labels, [1, 2]",
+        ),
+        (with_model(|model| model.topic.weights[[0, 0]] = f32::NAN), "topic.weights has the value NaN"),
+        (with_model(|model| model.topic.bias[0] = f64::INFINITY), "topic.bias"),
+        (with_model(|model| model.topic.bias.truncate(1)), "topic.bias"),
+        (with_model(|model| model.topic.out_of_fold.labels[0] = 2), "topic.out_of_fold"),
+        (
+            with_model(|model| {
+                let mut broken = block(&["accord", "météo"]);
+                broken.idf[1] = 0.0;
+                model.document = Space::new(vec![broken]);
+            }),
+            "document.0.idf has the value 0",
+        ),
+    ];
+    for (bytes, expected) in cases {
+        let found = refusal(&bytes);
+        assert!(found.starts_with("inconsistent model: ") && found.contains(expected), "{found:?} does not say {expected:?}");
+    }
+    let mut without_body = model();
+    without_body.role.as_mut().unwrap().head.labels = vec!["a".into(), "b".into()];
+    assert!(refusal(&without_body.to_bytes().unwrap()).contains("must have the label \"body\""));
+}
+
+#[test]
+fn writing_replaces_the_file_whole_or_not_at_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    fs::write(&path, "old").unwrap();
+    replace(&path, b"new").unwrap();
+    assert_eq!(fs::read(&path).unwrap(), b"new");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    let error = replace(&folder.path().join("none/model"), b"new").unwrap_err();
+    assert!(error.to_string().contains("none/model"));
+}
+
+#[test]
+fn single_precision_values_keep_their_bits() {
+    let mut exact = model();
+    exact.topic.weights = array![[f32::MIN_POSITIVE, -0.0], [f32::MAX, 1.000_000_1]];
+    let loaded = Model::from_bytes(&exact.to_bytes().unwrap()).unwrap();
+    let bits = |model: &Model| model.topic.weights.iter().map(|weight| weight.to_bits()).collect::<Vec<_>>();
+    assert_eq!(bits(&loaded), bits(&exact));
+}
+
+proptest! {
+    /// Any bytes load or are refused.
+    #[test]
+    fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        prop_assert!(Model::from_bytes(&bytes).is_err());
+    }
+
+    /// A damaged file loads or is refused, and what loads can answer.
+    #[test]
+    fn damaged_files_never_panic(at in any::<prop::sample::Index>(), to in any::<u8>(), cut in any::<prop::sample::Index>()) {
+        let mut bytes = model().to_bytes().unwrap();
+        let damaged = at.index(bytes.len());
+        bytes[damaged] = to;
+        if let Ok(model) = Model::from_bytes(&bytes) {
+            let _ = Classifier::new(model).classify(Article { title: "météo", text: "Un accord\nmenu" }, &Options { max_contributions: 9, ..Options::default() });
+        }
+        bytes.truncate(cut.index(bytes.len()));
+        prop_assert!(Model::from_bytes(&bytes).is_err());
+    }
+}

@@ -1,0 +1,111 @@
+//! The model: heads over feature spaces, and what is needed to answer for a page.
+//!
+//! - [`head`]: labels, weights, temperature and priors; features to probabilities
+//! - [`calibration`]: the temperature
+//! - [`role`]: which passages of a page are article and which are noise
+//! - [`explain`]: what each term contributed to a logit
+//! - [`classifier`]: an article in, an answer out
+//! - [`file`]: reading and writing the model file
+
+pub mod calibration;
+pub mod classifier;
+pub mod explain;
+pub mod file;
+pub mod head;
+pub mod role;
+
+use serde::{Deserialize, Serialize};
+
+use crate::features::Space;
+
+pub use classifier::{Answer, Article, Classifier, InvalidArticle, Options, Prediction, Reason};
+pub use explain::{Contribution, Explanation};
+pub use file::LoadError;
+pub use head::{Head, InvalidPriors, OutOfFold, Priors};
+pub use role::{RoleHead, RoleVerdict};
+
+/// The model that is compiled into the binary, as the bytes of its file.
+pub const BUILT_IN: &[u8] = include_bytes!("../../models/depeche-fr.safetensors");
+
+/// Everything that an answer depends on.
+#[derive(Debug, Clone)]
+pub struct Model {
+    /// The model's name, a part of its resource name.
+    pub name: String,
+    /// Lower-case hexadecimal SHA-256 of the whole model file; empty before the model was written.
+    pub version: String,
+    /// The topic label that means unrelated. An article that gets it gets no stance.
+    pub noise_label: Option<String>,
+    /// Features of an article, for topic and stance.
+    pub document: Space,
+    /// Which topic an article has.
+    pub topic: Head,
+    /// Which stance its source takes; absent where no stances were trained.
+    pub stance: Option<Head>,
+    /// Which passages are article; absent where no marked pages were trained: then every passage is.
+    pub role: Option<RoleHead>,
+    /// Limits beyond which an answer carries a reason for doubt.
+    pub thresholds: Thresholds,
+    /// What the model was trained on, and how it did.
+    pub training: Training,
+}
+
+/// Limits beyond which an answer carries a reason for doubt.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Thresholds {
+    /// A noise passage that gets another topic than noise with at least this probability makes an article that is
+    /// noise itself [`Reason::TickerOnly`].
+    pub ticker_only: f64,
+}
+
+impl Default for Thresholds {
+    fn default() -> Self {
+        Self { ticker_only: 0.5 }
+    }
+}
+
+/// What a model was trained on, and how it did on articles held out from it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Training {
+    /// Labelled articles.
+    pub articles: u64,
+    /// Marked pages.
+    pub pages: u64,
+    /// Lower-case hexadecimal SHA-256 of the articles and pages, in their order.
+    pub data_digest: String,
+    /// Scores of the topic head in cross-validation; absent without it.
+    pub topic: Option<HeadScores>,
+    /// Scores of the stance head in cross-validation.
+    pub stance: Option<HeadScores>,
+    /// Scores of the role head in cross-validation, over passages.
+    pub role: Option<HeadScores>,
+}
+
+/// Scores of one head on articles held out from it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HeadScores {
+    /// Rows scored.
+    pub rows: u64,
+    /// Unweighted mean of the labels' F1.
+    pub macro_f1: f64,
+    /// Share of rows that got their label.
+    pub accuracy: f64,
+    /// Expected calibration error of the winning probability over 15 equal bins, after calibration.
+    pub calibration_error: f64,
+}
+
+impl Model {
+    /// The resource name: `models/NAME/versions/DIGEST`.
+    #[must_use]
+    pub fn resource_name(&self) -> String {
+        format!("models/{}/versions/{}", self.name, self.version)
+    }
+
+    /// The heads that give labels to an article, with their names.
+    pub fn heads(&self) -> impl Iterator<Item = (&'static str, &Head)> {
+        std::iter::once(("topic", &self.topic)).chain(self.stance.as_ref().map(|head| ("stance", head)))
+    }
+}

@@ -1,0 +1,353 @@
+//! Labelled articles from files: JSON Lines (also gzipped), CSV and TSV.
+//!
+//! Every error names the file, the line (of the file, from 1) and the field.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use crate::page;
+
+/// The names of the columns (CSV, TSV) or keys (JSON Lines) that hold an article's parts. Absent: the default name,
+/// which may be missing from the file. A name given must be there.
+#[derive(Debug, Clone, Default)]
+pub struct FieldNames {
+    /// `id` by default; without it articles are numbered.
+    pub id: Option<String>,
+    /// `title` by default.
+    pub title: Option<String>,
+    /// `text` by default; never missing.
+    pub text: Option<String>,
+    /// `topic` by default; never missing.
+    pub topic: Option<String>,
+    /// `stance` by default.
+    pub stance: Option<String>,
+    /// `group` by default: articles of one group are never split between training and testing.
+    pub group: Option<String>,
+}
+
+/// A labelled article.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LabelledArticle {
+    /// Its id, unique in the corpus; FILE:LINE where the data has none.
+    pub id: String,
+    /// Its title; empty where there is none.
+    pub title: String,
+    /// Its text.
+    pub text: String,
+    /// Its topic.
+    pub topic: String,
+    /// The stance of its source, where it has one.
+    pub stance: Option<String>,
+    /// What it belongs with, where that is known.
+    pub group: Option<String>,
+    /// Where it was read: file and line.
+    pub source: (PathBuf, usize),
+}
+
+/// Why a corpus can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CorpusError {
+    /// A file can't be read or unpacked.
+    #[error("can't read {file}")]
+    Read {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file's ending is not known.
+    #[error("{file}: unknown kind of file; expected .jsonl, .jsonl.gz, .csv or .tsv")]
+    Kind {
+        /// The file.
+        file: PathBuf,
+    },
+    /// The file is no UTF-8 text.
+    #[error("{file}, line {line}: not UTF-8 (byte {byte} of the file)")]
+    Encoding {
+        /// The file.
+        file: PathBuf,
+        /// The line.
+        line: usize,
+        /// The first byte that does not fit, from 0.
+        byte: usize,
+    },
+    /// A line can't be understood.
+    #[error("{file}, line {line}: {reason}")]
+    Syntax {
+        /// The file.
+        file: PathBuf,
+        /// The line.
+        line: usize,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A field is missing, empty or of the wrong type.
+    #[error("{file}, line {line}, field {field:?}: {reason}")]
+    Field {
+        /// The file.
+        file: PathBuf,
+        /// The line.
+        line: usize,
+        /// The field's name.
+        field: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The whole corpus can't be trained on.
+    #[error("{0}")]
+    Unusable(String),
+}
+
+/// A row of a file: what each of the named fields holds.
+type Row = HashMap<String, String>;
+
+impl FieldNames {
+    fn text(&self) -> &str {
+        self.text.as_deref().unwrap_or("text")
+    }
+
+    fn topic(&self) -> &str {
+        self.topic.as_deref().unwrap_or("topic")
+    }
+
+    /// All names, given or default.
+    fn names(&self) -> [&str; 6] {
+        [
+            self.id.as_deref().unwrap_or("id"),
+            self.title.as_deref().unwrap_or("title"),
+            self.text(),
+            self.topic(),
+            self.stance.as_deref().unwrap_or("stance"),
+            self.group.as_deref().unwrap_or("group"),
+        ]
+    }
+
+    /// The names that must be in each file: text, topic, and all that were given.
+    fn required(&self) -> Vec<&str> {
+        let given = [&self.id, &self.title, &self.stance, &self.group].into_iter().flatten().map(String::as_str);
+        [self.text(), self.topic()].into_iter().chain(given).collect()
+    }
+
+    fn article(&self, file: &Path, line: usize, mut row: Row) -> Result<LabelledArticle, CorpusError> {
+        let fail = |field: &str, reason: &str| CorpusError::Field {
+            file: file.to_owned(),
+            line,
+            field: field.to_owned(),
+            reason: reason.to_owned(),
+        };
+        let mut take = |name: &Option<String>, default: &str| {
+            row.remove(name.as_deref().unwrap_or(default)).filter(|value| !page::is_empty(value))
+        };
+        let article = LabelledArticle {
+            id: take(&self.id, "id").unwrap_or_else(|| format!("{}:{line}", file.display())),
+            title: take(&self.title, "title").unwrap_or_default(),
+            text: take(&self.text, "text").ok_or_else(|| fail(self.text(), "the text is missing or blank"))?,
+            topic: take(&self.topic, "topic")
+                .ok_or_else(|| fail(self.topic(), "the label is missing or blank"))?
+                .trim()
+                .to_owned(),
+            stance: take(&self.stance, "stance").map(|label| label.trim().to_owned()),
+            group: take(&self.group, "group"),
+            source: (file.to_owned(), line),
+        };
+        Ok(article)
+    }
+}
+
+/// Reads the articles of all `files`, in order.
+///
+/// # Errors
+///
+/// [`CorpusError`] for the first line that can't be used, for an id that stands twice, and when there is no article.
+pub fn read(files: &[PathBuf], fields: &FieldNames) -> Result<Vec<LabelledArticle>, CorpusError> {
+    let mut articles: Vec<LabelledArticle> = Vec::new();
+    for file in files {
+        let text = read_text(file)?;
+        let name = file.to_string_lossy().to_lowercase();
+        let before = articles.len();
+        let mut add = |line: usize, row: Row| fields.article(file, line, row).map(|article| articles.push(article));
+        if name.ends_with(".jsonl") || name.ends_with(".jsonl.gz") {
+            read_json_lines(file, &text, fields, &mut add)?;
+        } else if name.ends_with(".csv") {
+            read_table(file, &text, b',', fields, &mut add)?;
+        } else if name.ends_with(".tsv") {
+            read_table(file, &text, b'\t', fields, &mut add)?;
+        } else {
+            return Err(CorpusError::Kind { file: file.clone() });
+        }
+        if articles.len() == before {
+            return Err(CorpusError::Unusable(format!("{}: no article in it", file.display())));
+        }
+    }
+    let mut seen: HashMap<&str, &LabelledArticle> = HashMap::new();
+    for article in &articles {
+        if let Some(first) = seen.insert(&article.id, article) {
+            let reason =
+                format!("the id {:?} stands already in {}, line {}", article.id, first.source.0.display(), first.source.1);
+            let (file, line) = article.source.clone();
+            return Err(CorpusError::Field { file, line, field: fields.id.clone().unwrap_or("id".into()), reason });
+        }
+    }
+    Ok(articles)
+}
+
+/// The text of a file, unpacked where its name ends in `.gz`, without a byte order mark.
+pub(crate) fn read_text(file: &Path) -> Result<String, CorpusError> {
+    let fail = |source| CorpusError::Read { file: file.to_owned(), source };
+    let mut bytes = fs::read(file).map_err(fail)?;
+    if file.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("gz")) {
+        let mut unpacked = Vec::new();
+        flate2::read::MultiGzDecoder::new(bytes.as_slice()).read_to_end(&mut unpacked).map_err(fail)?;
+        bytes = unpacked;
+    }
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let byte = error.utf8_error().valid_up_to();
+        let line = 1 + error.as_bytes()[..byte].iter().filter(|byte| **byte == b'\n').count();
+        CorpusError::Encoding { file: file.to_owned(), line, byte }
+    })?;
+    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
+}
+
+/// Hands each line that is not blank, with its number, to `found`; lines end with a line feed.
+pub(crate) fn for_each_line<E>(text: &str, mut found: impl FnMut(usize, &str) -> Result<(), E>) -> Result<(), E> {
+    text.split('\n').enumerate().filter(|(_, line)| !line.trim().is_empty()).try_for_each(|(at, line)| found(at + 1, line))
+}
+
+fn read_json_lines(
+    file: &Path,
+    text: &str,
+    fields: &FieldNames,
+    add: &mut impl FnMut(usize, Row) -> Result<(), CorpusError>,
+) -> Result<(), CorpusError> {
+    let mut missing = fields.required();
+    for_each_line(text, |line, json| {
+        let object: serde_json::Map<String, serde_json::Value> = serde_json::from_str(json)
+            .map_err(|error| CorpusError::Syntax { file: file.to_owned(), line, reason: format!("no JSON object: {error}") })?;
+        missing.retain(|name| !object.contains_key(*name));
+        let mut row = Row::new();
+        for (name, value) in object {
+            match value {
+                serde_json::Value::String(value) => drop(row.insert(name, value)),
+                serde_json::Value::Number(value) => drop(row.insert(name, value.to_string())),
+                serde_json::Value::Null => {}
+                other @ (serde_json::Value::Bool(_) | serde_json::Value::Array(_) | serde_json::Value::Object(_)) => {
+                    if fields.names().contains(&name.as_str()) {
+                        let reason = format!("expected a string, found {other}");
+                        return Err(CorpusError::Field { file: file.to_owned(), line, field: name, reason });
+                    }
+                }
+            }
+        }
+        add(line, row)
+    })?;
+    match missing.first() {
+        Some(name) if !text.trim().is_empty() => Err(missing_column(file, name, None)),
+        _ => Ok(()),
+    }
+}
+
+fn missing_column(file: &Path, name: &str, columns: Option<&csv::StringRecord>) -> CorpusError {
+    let reason = columns.map_or("no line has this key".to_owned(), |columns| {
+        format!("there is no such column; the columns are {}", columns.iter().collect::<Vec<_>>().join(", "))
+    });
+    CorpusError::Field { file: file.to_owned(), line: 1, field: name.to_owned(), reason }
+}
+
+fn read_table(
+    file: &Path,
+    text: &str,
+    delimiter: u8,
+    fields: &FieldNames,
+    add: &mut impl FnMut(usize, Row) -> Result<(), CorpusError>,
+) -> Result<(), CorpusError> {
+    check_quotes(file, text, char::from(delimiter))?;
+    let syntax = |error: &csv::Error| {
+        let line = error.position().map_or(0, csv::Position::line);
+        CorpusError::Syntax {
+            file: file.to_owned(),
+            line: usize::try_from(line).unwrap_or(usize::MAX),
+            reason: error.to_string(),
+        }
+    };
+    let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).from_reader(text.as_bytes());
+    let columns = reader.headers().map_err(|error| syntax(&error))?.clone();
+    if let Some(name) = fields.required().into_iter().find(|name| !columns.iter().any(|column| column == *name)) {
+        return Err(missing_column(file, name, Some(&columns)));
+    }
+    for record in reader.records() {
+        let record = record.map_err(|error| syntax(&error))?;
+        let line = record.position().map_or(0, csv::Position::line);
+        let row = columns.iter().zip(&record).map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        add(usize::try_from(line).unwrap_or(usize::MAX), row)?;
+    }
+    Ok(())
+}
+
+/// Refuses a quoted field that is not closed, or goes on after its closing quote: the csv crate reads over both, and
+/// one stray quote can swallow a thousand articles.
+fn check_quotes(file: &Path, text: &str, delimiter: char) -> Result<(), CorpusError> {
+    let (mut line, mut column, mut opened) = (1, 1, None);
+    let mut at_start = true;
+    let mut characters = text.chars().peekable();
+    let fail = |line: usize, column: usize, reason: &str| {
+        let reason = format!(
+            "column {column}: {reason}; a field that begins with a quote must end with one, and quotes within are doubled"
+        );
+        Err(CorpusError::Syntax { file: file.to_owned(), line, reason })
+    };
+    while let Some(c) = characters.next() {
+        let starts = std::mem::replace(&mut at_start, false);
+        if opened.is_some() && c == '"' {
+            if characters.next_if_eq(&'"').is_none() {
+                opened = None;
+                if characters.peek().is_some_and(|next| *next != delimiter && !matches!(next, '\n' | '\r')) {
+                    return fail(line, column, "text after a closing quote");
+                }
+            }
+        } else if c == '"' && starts {
+            opened = Some((line, column));
+        } else if opened.is_none() && c == delimiter {
+            column += 1;
+            at_start = true;
+        } else if opened.is_none() && matches!(c, '\n' | '\r') {
+            column = 1;
+            at_start = true;
+        }
+        line += usize::from(c == '\n');
+    }
+    opened.map_or(Ok(()), |(line, column)| fail(line, column, "a quote that is never closed"))
+}
+
+/// How many articles each label has, in the order of the labels.
+#[must_use]
+pub fn counts<'a>(labels: impl IntoIterator<Item = &'a str>) -> BTreeMap<&'a str, usize> {
+    let mut counts = BTreeMap::new();
+    for label in labels {
+        *counts.entry(label).or_default() += 1;
+    }
+    counts
+}
+
+/// Checks that a head can be trained on these labels: at least two of them, each with at least two articles.
+///
+/// # Errors
+///
+/// [`CorpusError::Unusable`] that names the `head` and the label.
+pub fn check_labels(head: &str, counts: &BTreeMap<&str, usize>) -> Result<(), CorpusError> {
+    if let Some((label, _)) = counts.iter().find(|(_, count)| **count < 2) {
+        return Err(CorpusError::Unusable(format!("{head}: the label {label:?} has one article only; at least two are needed")));
+    }
+    match counts.len() {
+        0 => Err(CorpusError::Unusable(format!("{head}: no article has a label"))),
+        1 => {
+            let label = counts.keys().next().copied().unwrap_or_default();
+            Err(CorpusError::Unusable(format!("{head}: every article has the label {label:?}; at least two labels are needed")))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

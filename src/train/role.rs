@@ -1,0 +1,122 @@
+//! Training the head that tells article from noise.
+//!
+//! It learns from the passages of marked pages, and from the labelled articles, whose text is article throughout. Those
+//! are shown in the three forms that collectors deliver: the text alone, with the title as first line, and as one long
+//! line; each article in one of them by turns. Passages marked as repeated are left out: repetition is seen, not
+//! learnt.
+
+use std::borrow::Cow;
+
+use ndarray::Array1;
+
+use super::corpus::{LabelledArticle, check_labels, counts};
+use super::pages::MarkedPage;
+use super::run::{Fitting, TrainError, TrainParams, fit_head};
+use crate::features::shape::Shapes;
+use crate::features::{BlockConfig, BlockKind, Document, Field, Scratch, Space, SparseMatrix};
+use crate::model::RoleHead;
+use crate::model::role::{BODY, REPEATED};
+use crate::page::{self, Passage};
+
+/// Articles beyond this number, spread evenly over the corpus, teach the head nothing new.
+const ARTICLES: usize = 2000;
+
+/// Above this a passage is noise.
+const THRESHOLD: f64 = 0.5;
+
+/// Above this the main passage is noise.
+const MAIN_THRESHOLD: f64 = 0.99;
+
+/// How often a passage is taken to be article before it is looked at. More than it is on the pages of the corpus: a
+/// lost paragraph costs more than a headline too many.
+const BODY_PRIOR: f64 = 0.5;
+
+/// C of the solver: the shape of a page is a few hundred terms that mean the same everywhere, so weights are kept small.
+const C: f64 = 10.0;
+
+/// A page to learn from.
+struct Example<'a> {
+    text: Cow<'a, str>,
+    passages: Vec<(Passage, String)>,
+    group: String,
+}
+
+/// Trains the head; there must be at least one page.
+pub(super) fn train(
+    params: &TrainParams,
+    articles: &[LabelledArticle],
+    pages: &[MarkedPage],
+) -> Result<(RoleHead, Fitting), TrainError> {
+    let examples = examples(articles, pages);
+    let mut rows: Vec<Document<'_>> = Vec::new();
+    let mut kinds: Vec<&str> = Vec::new();
+    let mut groups: Vec<&str> = Vec::new();
+    for example in &examples {
+        let passages: Vec<Passage> = example.passages.iter().map(|(passage, _)| passage.clone()).collect();
+        let shapes = Shapes::new(&example.text, &passages);
+        for (at, (passage, kind)) in example.passages.iter().enumerate().filter(|(_, (_, kind))| kind != REPEATED) {
+            let mut document = Document::passage(&example.text, passage.range.clone());
+            document.shape = shapes.terms(at);
+            rows.push(document);
+            kinds.push(kind);
+            groups.push(&example.group);
+        }
+    }
+    let counts = counts(kinds.iter().copied());
+    check_labels("kinds of passages", &counts)?;
+    if !counts.contains_key(BODY) {
+        return Err(TrainError::Pages(format!("no passage is marked {BODY:?}")));
+    }
+    let labels: Vec<String> = counts.keys().map(|label| (*label).to_owned()).collect();
+    let targets: Array1<usize> =
+        kinds.iter().filter_map(|kind| labels.binary_search_by(|label| label.as_str().cmp(kind)).ok()).collect();
+    let space = Space::fit(blocks(), rows.iter().cloned());
+    let mut scratch = Scratch::default();
+    let mut matrix = SparseMatrix::new(space.features());
+    for row in &rows {
+        matrix.push_vector(space.vector(&mut scratch, row));
+    }
+    let all = (0..rows.len()).collect();
+    let (mut head, fitting) = fit_head(&TrainParams { c: C, ..params.clone() }, &matrix, (all, targets, groups), labels)
+        .map_err(|source| TrainError::Solver { head: "role".into(), source })?;
+    #[expect(clippy::cast_precision_loss, reason = "a handful of kinds")]
+    let other = (1.0 - BODY_PRIOR) / (head.labels.len() - 1) as f64;
+    head.priors = head.labels.iter().map(|label| if label == BODY { BODY_PRIOR } else { other }).collect();
+    Ok((RoleHead { space, head, threshold: THRESHOLD, main_threshold: MAIN_THRESHOLD }, fitting))
+}
+
+fn blocks() -> Vec<BlockConfig> {
+    let block = |name: &str, kind, min_df, max_features, weight| BlockConfig {
+        name: name.into(),
+        kind,
+        field: Field::Document,
+        min_df,
+        max_features,
+        weight,
+    };
+    vec![block("word", BlockKind::Words, 2, 10_000, 2.0), block("shape", BlockKind::Shape, 5, 0, 1.0)]
+}
+
+fn examples<'a>(articles: &'a [LabelledArticle], pages: &'a [MarkedPage]) -> Vec<Example<'a>> {
+    let marked = pages.iter().enumerate().map(|(at, page)| Example {
+        text: Cow::Borrowed(&page.text),
+        passages: page.passages.clone(),
+        group: format!("page {at}"),
+    });
+    let step = articles.len().div_ceil(ARTICLES).max(1);
+    let whole = articles.iter().step_by(step).enumerate().map(|(at, article)| {
+        let text = match at % 3 {
+            0 => Cow::Borrowed(article.text.as_str()),
+            1 => Cow::Owned(format!("{}\n{}", article.title, article.text)),
+            _ => Cow::Owned(one_line(&article.text)),
+        };
+        let passages = page::split(&text).into_iter().map(|passage| (passage, BODY.to_owned())).collect();
+        Example { text, passages, group: article.group.clone().unwrap_or_else(|| article.id.clone()) }
+    });
+    marked.chain(whole).collect()
+}
+
+/// The passages of `text` run together, as many collectors deliver an article.
+fn one_line(text: &str) -> String {
+    page::split(text).iter().map(|passage| passage.text(text)).collect::<Vec<_>>().join(" ")
+}

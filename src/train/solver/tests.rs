@@ -1,0 +1,156 @@
+use super::*;
+use crate::features::SparseMatrix;
+use linfa::traits::{Predict, PredictInplace};
+use ndarray::array;
+
+fn matrix(rows: &Array2<f64>) -> SparseMatrix {
+    let mut matrix = SparseMatrix::new(rows.ncols());
+    for row in rows.rows() {
+        let entries: Vec<(u32, f64)> = (0..).zip(row.iter().copied()).filter(|(_, value)| *value != 0.0).collect();
+        matrix.push_vector(&entries);
+    }
+    matrix
+}
+
+fn fit(rows: &Array2<f64>, targets: &[usize], params: LogisticParams) -> Result<LinearModel, SolverError> {
+    let matrix = matrix(rows);
+    params.check()?.fit(&DatasetBase::new(SparseRows::all(&matrix), Array1::from(targets.to_vec())))
+}
+
+fn rows() -> Array2<f64> {
+    array![
+        [1.0, 0.0, 2.0],
+        [0.0, 1.0, 0.0],
+        [2.0, 1.0, 0.0],
+        [0.0, 0.0, 1.0],
+        [1.0, 1.0, 1.0],
+        [0.0, 2.0, 0.0],
+        [3.0, 0.0, 1.0],
+        [0.0, 1.0, 2.0],
+        [1.0, 0.0, 0.0]
+    ]
+}
+
+fn assert_close<'a>(found: impl IntoIterator<Item = &'a f64>, expected: impl IntoIterator<Item = &'a f64>, within: f64) {
+    let (found, expected): (Vec<_>, Vec<_>) = (found.into_iter().collect(), expected.into_iter().collect());
+    assert_eq!(found.len(), expected.len());
+    for (found, expected) in found.iter().zip(&expected) {
+        assert!((*found - *expected).abs() < within, "{found} is not {expected}");
+    }
+}
+
+/// The figures are those of scikit-learn 1.9.1:
+///
+/// ```python
+/// import numpy as np
+/// from sklearn.linear_model import LogisticRegression
+/// X = np.array([[1,0,2],[0,1,0],[2,1,0],[0,0,1],[1,1,1],[0,2,0],[3,0,1],[0,1,2],[1,0,0]], float)
+/// for y in ([0,1,0,2,2,1,0,2,0], [0,1,1,0,0,1,0,1,0]):
+///     m = LogisticRegression(C=10, class_weight='balanced', tol=1e-12, max_iter=100000).fit(X, np.array(y))
+///     print(m.coef_, m.intercept_, m.predict_proba(X[:2]))
+/// ```
+#[test]
+fn three_unbalanced_labels_as_in_scikit_learn() {
+    let model = fit(&rows(), &[0, 1, 0, 2, 2, 1, 0, 2, 0], LogisticParams::new(3).c(10.0).tolerance(1e-10)).unwrap();
+    let weights = array![
+        [2.421_157_34, -1.786_141_04, -0.635_016_30],
+        [-2.044_277_19, 1.687_355_86, 0.356_921_33],
+        [0.537_959_58, -1.791_466_67, 1.253_507_09]
+    ];
+    assert_close(&model.weights, &weights, 1e-5);
+    assert_close(&model.bias, &[-0.813_607_50, 0.741_008_54, 0.072_598_96], 1e-5);
+    let probabilities = softmax(model.logits([(0, 1.0), (2, 2.0)].into_iter()).into_iter());
+    assert_close(&probabilities, &[0.676_443_479, 0.000_451_723_077, 0.323_104_798], 1e-6);
+}
+
+#[test]
+fn two_labels_as_in_scikit_learn() {
+    let model = fit(&rows(), &[0, 1, 1, 0, 0, 1, 0, 1, 0], LogisticParams::new(2).c(10.0).tolerance(1e-10)).unwrap();
+    // scikit-learn has one vector: the difference of our two.
+    let difference = &model.weights.column(1) - &model.weights.column(0);
+    assert_close(&difference, &[-0.635_945_20, 3.146_177_47, -0.633_447_45], 1e-5);
+    assert_close(&[model.bias[1] - model.bias[0]], &[-1.198_574_03], 1e-5);
+}
+
+/// With as many rows for each label, balanced weights are 1 and linfa's objective, Σ loss + α/2 ‖w‖², is ours with
+/// α = 1/C.
+#[test]
+fn balanced_labels_as_in_linfa_logistic() {
+    let targets = [0, 1, 0, 2, 2, 1, 0, 2, 1];
+    let ours = fit(&rows(), &targets, LogisticParams::new(3).c(4.0).tolerance(1e-10)).unwrap();
+    let data = linfa::Dataset::new(rows(), Array1::from(targets.to_vec()));
+    let theirs = linfa_logistic::MultiLogisticRegression::default()
+        .alpha(0.25)
+        .gradient_tolerance(1e-9)
+        .max_iterations(10_000)
+        .fit(&data)
+        .unwrap();
+    assert_close(&ours.weights, theirs.params(), 1e-5);
+    // Biases may differ by a common number, which changes no probability.
+    let shift = ours.bias[0] - theirs.intercept()[0];
+    assert_close(&ours.bias, &theirs.intercept().mapv(|bias| bias + shift), 1e-5);
+    let matrix = matrix(&rows());
+    let mut predicted = Array1::zeros(9);
+    ours.predict_inplace(&SparseRows::all(&matrix), &mut predicted);
+    assert_eq!(predicted, theirs.predict(&rows()));
+}
+
+#[test]
+fn any_number_of_threads_gives_the_same_bytes() {
+    // Enough rows for several blocks.
+    let rows =
+        Array2::from_shape_fn(
+            (400, 7),
+            |(row, column)| if (row * 31 + column * 17) % 5 < 2 { ((row + column) % 9) as f64 / 3.0 } else { 0.0 },
+        );
+    let targets: Vec<usize> = (0..400).map(|row| (row * row + row / 7) % 3).collect();
+    let on = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| fit(&rows, &targets, LogisticParams::new(3)).unwrap())
+    };
+    let one = on(1);
+    assert_eq!(one, on(2));
+    assert_eq!(one, on(8));
+}
+
+#[test]
+fn stopping_short_is_an_error_that_tells_the_gradient() {
+    let error = fit(&rows(), &[0, 1, 0, 2, 2, 1, 0, 2, 0], LogisticParams::new(3).max_iterations(2)).unwrap_err();
+    let SolverError::NotConverged { iterations, gradient, tolerance, .. } = error else { panic!("{error}") };
+    assert_eq!(iterations, 2);
+    assert!(gradient > tolerance);
+}
+
+#[test]
+fn bad_settings_and_labels_are_refused() {
+    let refused = |params: LogisticParams, targets: &[usize]| fit(&rows(), targets, params).unwrap_err().to_string();
+    let targets = [0, 1, 0, 1, 0, 1, 0, 1, 0];
+    assert_eq!(refused(LogisticParams::new(2).c(-1.0), &targets), "C is -1; it must be a number above zero");
+    assert_eq!(
+        refused(LogisticParams::new(2).tolerance(f64::NAN), &targets),
+        "the tolerance is NaN; it must be a number above zero"
+    );
+    assert_eq!(refused(LogisticParams::new(1), &targets), "1 labels; at least two are needed");
+    assert_eq!(refused(LogisticParams::new(3), &targets), "label 2 has no row");
+    assert_eq!(refused(LogisticParams::new(2), &[0, 1, 0, 1, 0, 1, 0, 1, 2]), "label 2 of 2");
+    assert_eq!(refused(LogisticParams::new(2), &[0, 1]), "there are not as many labels as rows");
+}
+
+#[test]
+fn the_gradient_is_that_of_the_loss() {
+    let (rows, targets) = (rows(), Array1::from(vec![0, 1, 0, 2, 2, 1, 0, 2, 0]));
+    let matrix = matrix(&rows);
+    let all = SparseRows::all(&matrix);
+    let settings = LogisticParams::new(3).c(2.0).check().unwrap();
+    let loss = Loss::new(&settings, &all, &targets).unwrap();
+    let at: Vec<f64> = (0..12).map(|n| f64::from(n * 7 % 5) / 4.0 - 0.5).collect();
+    let gradient = loss.evaluate(&at).gradient;
+    for (n, slope) in gradient.iter().enumerate() {
+        let moved = |by: f64| {
+            let mut moved = at.clone();
+            moved[n] += by;
+            loss.evaluate(&moved).cost
+        };
+        assert!(((moved(1e-5) - moved(-1e-5)) / 2e-5 - slope).abs() < 1e-8);
+    }
+}

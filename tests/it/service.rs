@@ -1,0 +1,283 @@
+//! The gRPC service in process, over a duplex stream.
+
+use std::sync::Arc;
+
+use depeche::model::{Article, Classifier, Options};
+use depeche::service::pb::classifier_service_client::ClassifierServiceClient;
+use depeche::service::pb::model_service_client::ModelServiceClient;
+use depeche::service::pb::stream_classify_response::Outcome;
+use depeche::service::pb::{self, OffsetEncoding, Reason, Role};
+use depeche::service::{Limits, server};
+use hyper_util::rt::TokioIo;
+use tokio_stream::StreamExt;
+use tonic::transport::{Channel, Endpoint, Server, Uri};
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+const PAGE: &str = "Le prix du mil recule    Météo du mardi    Un général en visite à Alger\n\nPartager\n\n\
+    Niamey et Alger relancent leur coopération militaire\n\
+    Le chef d’état-major de l’armée nigérienne a reçu lundi à Niamey son homologue algérien, à la tête d’une délégation \
+    d’officiers 🚀. Les deux armées ont signé un accord de formation et décidé de patrouilles communes à la frontière.\n\
+    « Nos soldats s’entraîneront ensemble dès le mois de mars », a déclaré un porte-parole du ministère de la Défense.\n";
+
+/// A connection to a server of its own.
+async fn connect(limits: Limits) -> Channel {
+    let (client, server) = tokio::io::duplex(1 << 16);
+    let classifier = Arc::new(Classifier::new(Classifier::built_in_model().unwrap()));
+    let (_, serving) = tokio::sync::watch::channel(true);
+    let routes = server::routes(classifier, limits, serving).unwrap();
+    tokio::spawn(Server::builder().add_routes(routes).serve_with_incoming(tokio_stream::once(Ok::<_, std::io::Error>(server))));
+    let mut client = Some(client);
+    let connector = tower::service_fn(move |_: Uri| {
+        let client = client.take();
+        async move { client.map(TokioIo::new).ok_or_else(|| std::io::Error::other("connected twice")) }
+    });
+    Endpoint::from_static("http://duplex").connect_with_connector(connector).await.unwrap()
+}
+
+async fn classifier() -> ClassifierServiceClient<Channel> {
+    ClassifierServiceClient::new(connect(Limits::default()).await)
+}
+
+fn article(id: &str, text: &str) -> pb::Article {
+    pb::Article { article_id: id.into(), title: String::new(), text: text.into() }
+}
+
+fn request(text: &str, options: pb::ClassifyOptions) -> pb::ClassifyRequest {
+    pb::ClassifyRequest { article: Some(article("a", text)), options: Some(options) }
+}
+
+/// The violations of an error: field and description.
+fn violations(status: &Status) -> Vec<(String, String)> {
+    assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+    let info = status.get_details_error_info().unwrap();
+    assert_eq!((info.reason.as_str(), info.domain.as_str()), ("INVALID_ARGUMENT", "depeche.v1"));
+    let details = status.get_details_bad_request().unwrap();
+    details.field_violations.into_iter().map(|violation| (violation.field, violation.description)).collect()
+}
+
+#[tokio::test]
+async fn unary_batch_stream_and_library_give_the_same_answer() {
+    let mut client = classifier().await;
+    let options = pb::ClassifyOptions { max_contributions: 20, ..Default::default() };
+    let unary = client.classify(request(PAGE, options.clone())).await.unwrap().into_inner();
+    let articles = vec![article("a", PAGE), article("b", "Autre chose.")];
+    let batch =
+        client.batch_classify(pb::BatchClassifyRequest { articles, options: Some(options.clone()) }).await.unwrap().into_inner();
+    assert_eq!(batch.responses.len(), 2);
+    assert_eq!(batch.responses[0], unary);
+    let requests = [PAGE, " ", PAGE]
+        .map(|text| pb::StreamClassifyRequest { article: Some(article("a", text)), options: Some(options.clone()) });
+    let answers: Vec<_> = client.stream_classify(tokio_stream::iter(requests)).await.unwrap().into_inner().collect().await;
+    let outcomes: Vec<Outcome> = answers.into_iter().map(|answer| answer.unwrap().outcome.unwrap()).collect();
+    assert_eq!(outcomes[0], Outcome::Response(unary.clone()));
+    assert_eq!(outcomes[2], Outcome::Response(unary.clone()));
+    let Outcome::Error(error) = &outcomes[1] else { panic!("{outcomes:?}") };
+    assert_eq!(error.code, i32::from(Code::InvalidArgument));
+    assert_eq!(error.message, "article.text: 1 bytes, all blank; at least one visible character is needed");
+    assert_eq!(error.details.len(), 2);
+
+    let domain = Classifier::new(Classifier::built_in_model().unwrap());
+    let answer = domain.classify(Article { title: "", text: PAGE }, &Options::default()).unwrap();
+    let topic = unary.topic.unwrap();
+    assert_eq!(topic.label, answer.topic.label);
+    assert_eq!(topic.probability.unwrap().to_bits(), answer.topic.probability.to_bits());
+    assert_eq!(unary.stance.unwrap().probability.unwrap().to_bits(), answer.stance.unwrap().probability.to_bits());
+    assert_eq!(unary.model, domain.model().resource_name());
+}
+
+#[tokio::test]
+async fn a_page_is_labelled_and_its_noise_is_found() {
+    let response = classifier().await.classify(request(PAGE, pb::ClassifyOptions::default())).await.unwrap().into_inner();
+    assert_eq!(response.topic.unwrap().label, "military_cooperation");
+    let passages: Vec<(&str, Role)> = response
+        .passages
+        .iter()
+        .map(|passage| (&PAGE[passage.begin.unwrap() as usize..passage.end.unwrap() as usize], passage.role()))
+        .collect();
+    assert_eq!(passages.len(), 7);
+    for (text, role) in passages {
+        let expected = if ["Le prix du mil recule", "Météo du mardi", "Un général en visite à Alger", "Partager"].contains(&text)
+        {
+            Role::TickerNoise
+        } else {
+            Role::Body
+        };
+        assert_eq!(role, expected, "{text}");
+    }
+}
+
+#[tokio::test]
+async fn contributions_and_bias_add_up_to_the_logit_at_any_number() {
+    let mut client = classifier().await;
+    let mut logit = None;
+    for max_contributions in [0, 1, 7, 1000] {
+        let options = pb::ClassifyOptions { max_contributions, ..Default::default() };
+        let response = client.classify(request(PAGE, options)).await.unwrap().into_inner();
+        for prediction in [response.topic.unwrap(), response.stance.unwrap()] {
+            assert!(prediction.contributions.len() <= max_contributions as usize);
+            let sum: f64 = prediction.contributions.iter().map(|contribution| contribution.weight.unwrap()).sum();
+            let total = sum + prediction.omitted_weight.unwrap() + prediction.bias.unwrap();
+            assert!(
+                (total - prediction.logit.unwrap()).abs() < 1e-9,
+                "{max_contributions}: {total} is not {:?}",
+                prediction.logit
+            );
+            if prediction.label == "military_cooperation" {
+                assert_eq!(*logit.get_or_insert(prediction.logit), prediction.logit);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn offsets_count_what_the_caller_asks_for() {
+    let mut client = classifier().await;
+    let title = "L’armée";
+    let mut found = Vec::new();
+    for encoding in [OffsetEncoding::Utf8, OffsetEncoding::Utf16, OffsetEncoding::Utf32] {
+        let options = pb::ClassifyOptions { offset_encoding: encoding.into(), max_contributions: 1000, ..Default::default() };
+        let article = pb::Article { title: title.into(), ..article("a", PAGE) };
+        let response =
+            client.classify(pb::ClassifyRequest { article: Some(article), options: Some(options) }).await.unwrap().into_inner();
+        let slice = |field: i32, begin: i32, end: i32| {
+            let text = if field == i32::from(pb::occurrence::Field::Title) { title } else { PAGE };
+            let (begin, end) = (begin as usize, end as usize);
+            match encoding {
+                OffsetEncoding::Utf16 => String::from_utf16(&text.encode_utf16().collect::<Vec<u16>>()[begin..end]).unwrap(),
+                OffsetEncoding::Utf32 => text.chars().skip(begin).take(end - begin).collect(),
+                OffsetEncoding::Utf8 | OffsetEncoding::Unspecified => text[begin..end].to_owned(),
+            }
+        };
+        let last = response.passages.last().unwrap();
+        let passage = slice(i32::from(pb::occurrence::Field::Text), last.begin.unwrap(), last.end.unwrap());
+        assert!(passage.starts_with("« Nos soldats") && passage.ends_with("Défense."), "{passage}");
+        let contributions = response.topic.unwrap().contributions;
+        let mut places = Vec::new();
+        for contribution in &contributions {
+            assert!(!contribution.occurrences.is_empty());
+            for occurrence in &contribution.occurrences {
+                let text = slice(occurrence.field, occurrence.begin.unwrap(), occurrence.end.unwrap());
+                assert_eq!(text.to_lowercase(), contribution.term.trim(), "{contribution:?}");
+                places.push((occurrence.field, text));
+            }
+        }
+        found.push(places);
+    }
+    assert!(found[0].contains(&(i32::from(pb::occurrence::Field::Title), "armée".to_owned())));
+    assert_eq!(found[0], found[1]);
+    assert_eq!(found[0], found[2]);
+}
+
+#[tokio::test]
+async fn priors_change_the_answer_by_bayes_rule() {
+    let mut client = classifier().await;
+    let mut odds = Vec::new();
+    for (military, diplomacy) in [(0.2, 0.6), (0.6, 0.2)] {
+        let priors = [("military_cooperation", military), ("diplomacy", diplomacy), ("ticker_noise", 0.2)];
+        let priors = priors.into_iter().map(|(label, p)| (label.to_owned(), p)).collect();
+        let response =
+            client.classify(request(PAGE, pb::ClassifyOptions { priors, ..Default::default() })).await.unwrap().into_inner();
+        let scores = response.topic.unwrap().scores;
+        let of = |label: &str| scores.iter().find(|score| score.label == label).unwrap().probability.unwrap();
+        odds.push(of("military_cooperation") / of("diplomacy"));
+    }
+    assert!((odds[1] / odds[0] / 9.0 - 1.0).abs() < 1e-6, "{odds:?}");
+}
+
+#[tokio::test]
+async fn a_page_without_article_is_noise_and_says_why() {
+    let page = "Accueil | Sport | Contact\n\nLe prix du mil recule    Météo du mardi    Le ministre de la Défense reçoit l’attaché \
+                militaire russe    Les lauréats du concours\n\nTous droits réservés";
+    let response = classifier().await.classify(request(page, pb::ClassifyOptions::default())).await.unwrap().into_inner();
+    assert!(response.passages.iter().all(|passage| passage.role() == Role::TickerNoise), "{:?}", response.passages);
+    let topic = response.topic.unwrap();
+    assert_eq!((topic.label.as_str(), topic.probability), ("ticker_noise", Some(1.0)));
+    assert_eq!(response.stance, None);
+    assert!(response.reasons.contains(&Reason::NoBody.into()));
+}
+
+#[tokio::test]
+async fn bad_articles_and_options_are_named_with_value_and_limit() {
+    let mut client = classifier().await;
+    let large = "a ".repeat((1 << 19) + 1);
+    let passages = "a\n".repeat(10_001);
+    for (text, expected) in [
+        ("", "empty; at least one visible character is needed"),
+        ("\u{200b}\n ", "5 bytes, all blank; at least one visible character is needed"),
+        (large.as_str(), "1048578 bytes; the limit is 1048576"),
+        (passages.as_str(), "10001 passages; the limit is 10000"),
+    ] {
+        let status = client.classify(request(text, pb::ClassifyOptions::default())).await.unwrap_err();
+        assert_eq!(violations(&status), [("article.text".to_owned(), expected.to_owned())]);
+    }
+    let priors = [("sport".to_owned(), 0.5)].into_iter().collect();
+    let options = pb::ClassifyOptions { offset_encoding: 9, max_contributions: -1, priors };
+    let found = violations(&client.classify(request(PAGE, options)).await.unwrap_err());
+    let expected = [
+        ("options.offset_encoding", "9 is no OffsetEncoding; it may be 0 to 3"),
+        ("options.max_contributions", "-1; it may be 0 to 1000"),
+        (
+            "options.priors",
+            "\"sport\" is not a label of this model; its labels are diplomacy, military_cooperation, ticker_noise, critical, neutral, supportive",
+        ),
+    ];
+    assert_eq!(found, expected.map(|(field, description)| (field.to_owned(), description.to_owned())));
+    let status = client.classify(pb::ClassifyRequest::default()).await.unwrap_err();
+    assert_eq!(violations(&status), [("article".to_owned(), "missing".to_owned())]);
+    let status =
+        client.classify(request(PAGE, pb::ClassifyOptions { max_contributions: 1001, ..Default::default() })).await.unwrap_err();
+    assert_eq!(violations(&status)[0].1, "1001; it may be 0 to 1000");
+}
+
+#[tokio::test]
+async fn a_batch_names_all_bad_articles_and_answers_none() {
+    let mut client = classifier().await;
+    let title = pb::Article { title: "a".repeat(65_537), ..article(&"i".repeat(1025), "Un mot.") };
+    let articles = vec![article("a", PAGE), article("b", ""), title, article("d", "Un mot.")];
+    let status = client.batch_classify(pb::BatchClassifyRequest { articles, options: None }).await.unwrap_err();
+    let expected = [
+        ("articles[1].text", "empty; at least one visible character is needed"),
+        ("articles[2].article_id", "1025 bytes; the limit is 1024"),
+        ("articles[2].title", "65537 bytes; the limit is 65536"),
+    ];
+    assert_eq!(violations(&status), expected.map(|(field, description)| (field.to_owned(), description.to_owned())));
+    assert!(status.message().starts_with("3 invalid fields; the first is articles[1].text: "));
+    for count in [0, 1001] {
+        let articles = vec![article("a", "Un mot."); count];
+        let status = client.batch_classify(pb::BatchClassifyRequest { articles, options: None }).await.unwrap_err();
+        assert_eq!(violations(&status), [("articles".to_owned(), format!("{count} articles; there may be 1 to 1000"))]);
+    }
+}
+
+#[tokio::test]
+async fn a_response_that_clients_would_refuse_is_an_error_that_says_what_to_do() {
+    let mut client = ClassifierServiceClient::new(connect(Limits { response_bytes: 1000, ..Limits::default() }).await);
+    let articles = vec![article("a", PAGE); 3];
+    let status = client.batch_classify(pb::BatchClassifyRequest { articles, options: None }).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    assert!(status.message().ends_with("the limit is 1000; send fewer articles, or use StreamClassify"), "{status}");
+    assert_eq!(status.get_details_error_info().unwrap().reason, "RESPONSE_TOO_LARGE");
+}
+
+#[tokio::test]
+async fn models_are_described_with_limits() {
+    let mut client = ModelServiceClient::new(connect(Limits::default()).await);
+    let described = client.get_model(pb::GetModelRequest::default()).await.unwrap().into_inner();
+    let model = described.model.unwrap();
+    assert_eq!(described.limits.unwrap().text_bytes, 1 << 20);
+    let heads: Vec<(&str, usize)> = model.heads.iter().map(|head| (head.name.as_str(), head.priors.len())).collect();
+    assert_eq!(heads, [("topic", 3), ("stance", 3), ("role", 5)]);
+    assert_eq!(model.noise_label, "ticker_noise");
+    for name in [model.name.as_str(), "models/depeche-fr"] {
+        let found = client.get_model(pb::GetModelRequest { name: name.into() }).await.unwrap().into_inner();
+        assert_eq!(found.model.as_ref(), Some(&model));
+    }
+    let status = client.get_model(pb::GetModelRequest { name: "models/other".into() }).await.unwrap_err();
+    assert_eq!((status.code(), status.get_details_error_info().unwrap().reason.as_str()), (Code::NotFound, "MODEL_NOT_FOUND"));
+    let listed = client.list_models(pb::ListModelsRequest { page_size: 1000, ..Default::default() }).await.unwrap().into_inner();
+    assert_eq!((listed.models, listed.next_page_token), (vec![model], String::new()));
+    let status = client.list_models(pb::ListModelsRequest { page_size: -1, page_token: "x".into() }).await.unwrap_err();
+    let fields: Vec<String> = violations(&status).into_iter().map(|(field, _)| field).collect();
+    assert_eq!(fields, ["page_size", "page_token"]);
+}
