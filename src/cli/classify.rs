@@ -21,8 +21,10 @@ const CHUNK: usize = 512;
 
 /// Labels a page, or a stream of articles
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  depeche classify page.txt\n  echo '{\"id\": \"1\", \"text\": \"Le sommet s est ouvert à \
-                        Alger.\"}' | depeche classify --jsonl")]
+#[command(
+    after_help = "Examples:\n  echo 'Le chef d’état-major est arrivé à Niamey.' | depeche classify\n  echo '{\"id\": \"1\", \
+                  \"text\": \"Le sommet s’est ouvert à Alger.\"}' | depeche classify --jsonl"
+)]
 pub struct ClassifyArgs {
     /// The page (with --jsonl: the articles); - or nothing: standard input
     #[arg(value_name = "FILE", default_value = "-")]

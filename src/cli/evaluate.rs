@@ -17,7 +17,9 @@ use crate::train::corpus;
 
 /// Scores a model on labelled articles
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  depeche evaluate --model model.safetensors --data held-out.jsonl")]
+#[command(
+    after_help = "Example, in a clone of the project (the built-in model has seen these articles):\n  depeche evaluate --data corpus/articles/*.jsonl"
+)]
 pub struct EvaluateArgs {
     /// Labelled articles: .jsonl, .jsonl.gz, .csv or .tsv
     #[arg(long, value_name = "FILE", num_args = 1.., required = true)]

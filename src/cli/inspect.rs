@@ -11,7 +11,7 @@ use crate::model::{Classifier, Head, HeadScores, Model, file};
 
 /// Describes a model file
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  depeche inspect --model model.safetensors --terms 20")]
+#[command(after_help = "Example:\n  depeche inspect --terms 20")]
 pub struct InspectArgs {
     /// The model file; without it the model that is compiled into the program
     #[arg(long, value_name = "FILE")]

@@ -13,8 +13,8 @@ use crate::service::{Limits, server};
 /// Serves a model over gRPC
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  depeche serve --listen 127.0.0.1:50051\n  grpcurl -plaintext -d '{\"article\": {\"text\": \"Le \
-                        chef d état-major est arrivé à Niamey.\"}}' 127.0.0.1:50051 depeche.v1.ClassifierService/Classify"
+    after_help = "Example:\n  depeche serve --listen 127.0.0.1:50051\n  grpcurl -plaintext -d '{\"article\": {\"text\": \"Le chef \
+                  d’état-major est arrivé à Niamey.\"}}' \\\n    127.0.0.1:50051 depeche.v1.ClassifierService/Classify"
 )]
 pub struct ServeArgs {
     /// Where to listen; port 0 takes a free one, which the log names

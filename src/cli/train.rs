@@ -14,7 +14,9 @@ use crate::train::{self as training, TrainParams};
 
 /// Trains a model from labelled articles
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  depeche train --data articles.jsonl --noise-label ticker_noise --out model.safetensors")]
+#[command(
+    after_help = "Example, in a clone of the project:\n  depeche train --data corpus/articles/*.jsonl --pages corpus/pages/*.jsonl \\\n    --noise-label ticker_noise --out my-model.safetensors"
+)]
 pub struct TrainArgs {
     /// Labelled articles: .jsonl, .jsonl.gz, .csv or .tsv
     #[arg(long, value_name = "FILE", num_args = 1.., required = true)]

@@ -5,7 +5,7 @@
 //! into ranges, so that each becomes a term like any other and is weighed, stored and explained like one.
 //!
 //! Prose is a passage of at least [`PROSE_WORDS`] words in which a sentence ends; an article is mostly that, and the
-//! place of a passage is told from the nearest prose. Words are compared by their first [`STEM`] characters, so that
+//! place of a passage is told from the nearest prose. Words are compared by their first six characters, so that
 //! *coopération* in a title meets *coopérer* in the text.
 
 use std::collections::{HashMap, HashSet};

@@ -1,7 +1,7 @@
 //! Temperature scaling: one number per head that makes its probabilities mean what they say.
 //!
 //! The temperature T minimises the log loss of softmax(z / T) over articles that the weights were not fitted on (Guo,
-//! Pleiss, Sun & Weinberger 2017, section 4.2). In β = 1/T that loss is convex, its derivative Σ (E[z] − z(label)) with
+//! Pleiss, Sun & Weinberger 2017, section 4.2). In β = 1/T that loss is convex, its derivative Σ (E(z) − z(label)) with
 //! E over softmax(βz); T is found by bisection of β between 1/50 and 50. It changes no label.
 
 use super::head::{OutOfFold, softmax};

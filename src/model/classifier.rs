@@ -140,14 +140,16 @@ impl Classifier {
         let passages = role::passages(role.as_ref(), scratch, article.text);
         let document = Document::article(article.title, article.text, role::body(&passages));
         let has_body = passages.iter().any(|verdict| !verdict.is_noise);
+        // Both heads weigh the same vector.
+        let entries = self.model.document.vector(scratch, &document).to_vec();
         let topic = if has_body {
-            self.predict(("topic", topic_head), scratch, &document, options)?
+            self.predict(("topic", topic_head), &document, &entries, options)?
         } else {
             certain(topic_head, noise_label.as_deref().ok_or(InvalidArticle::NoBody)?)
         };
         let is_noise = noise_label.as_ref() == Some(&topic.label);
         let stance = match stance_head {
-            Some(head) if !is_noise => Some(self.predict(("stance", head), scratch, &document, options)?),
+            Some(head) if !is_noise => Some(self.predict(("stance", head), &document, &entries, options)?),
             _ => None,
         };
         let mut reasons = Vec::new();
@@ -163,11 +165,10 @@ impl Classifier {
     fn predict(
         &self,
         (name, head): (&str, &Head),
-        scratch: &mut Scratch,
         document: &Document<'_>,
+        entries: &[(u32, f64)],
         options: &Options,
     ) -> Result<Prediction, InvalidPriors> {
-        let entries = self.model.document.vector(scratch, document);
         let bias = head.bias_with(&head.priors_from(name, &options.priors)?);
         let logits: Vec<f64> = head.sums(entries).iter().zip(&bias).map(|(sum, bias)| sum + bias).collect();
         let label = greatest(&logits);
@@ -255,4 +256,81 @@ fn ranked(head: &Head, probabilities: &[f64]) -> Vec<(String, f64)> {
     let mut scores: Vec<(String, f64)> = head.labels.iter().cloned().zip(probabilities.iter().copied()).collect();
     scores.sort_by(|(_, left), (_, right)| right.total_cmp(left));
     scores
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::fixture;
+    use proptest::prelude::*;
+
+    fn classify(model: Model, title: &str, text: &str, max_contributions: usize) -> Result<Answer, InvalidArticle> {
+        Classifier::new(model).classify(Article { title, text }, &Options { max_contributions, ..Options::default() })
+    }
+
+    #[test]
+    fn an_article_with_all_its_numbers_by_hand() {
+        let answer = classify(fixture::model(), "", "Un accord", 5).unwrap();
+        // One known word, so its value is 1; it weighs 1.25 for military and -0.5 for noise, both biases are 0.125.
+        let Prediction { label, logit, bias, explanation, scores, probability } = answer.topic;
+        assert_eq!((label.as_str(), logit, bias), ("military", 1.375, 0.125));
+        assert_eq!(explanation.contributions.len(), 1);
+        assert_eq!((explanation.contributions[0].weight, explanation.omitted_weight), (1.25, 0.0));
+        assert_eq!(explanation.contributions[0].occurrences[0].range, 3..9);
+        // softmax of (1.375, -0.375) / 0.75: the odds are e^(7/3).
+        assert!((probability / scores[1].1 - 10.312_259).abs() < 1e-5);
+        assert_eq!(answer.stance.unwrap().label, "critical");
+        assert_eq!(answer.reasons, []);
+    }
+
+    #[test]
+    fn noise_has_no_stance_and_a_ticker_with_another_topic_is_told() {
+        let answer = classify(fixture::model(), "", "La météo", 0).unwrap();
+        assert_eq!((answer.topic.label.as_str(), answer.stance, answer.reasons), ("noise", None, vec![]));
+        // "menu" makes the second line noise; by itself it is about an accord.
+        let answer = classify(fixture::model(), "", "La météo\nmenu accord", 0).unwrap();
+        assert!(answer.passages[1].is_noise);
+        assert_eq!((answer.topic.label.as_str(), answer.reasons), ("noise", vec![Reason::TickerOnly]));
+        // Where the article itself has the topic, its ticker is of no interest.
+        let answer = classify(fixture::model(), "", "Un accord\nmenu accord", 0).unwrap();
+        assert_eq!((answer.topic.label.as_str(), answer.reasons), ("military", vec![]));
+    }
+
+    #[test]
+    fn a_page_without_body_is_certainly_noise_or_an_error() {
+        let answer = classify(fixture::model(), "Un accord", "menu\nmenu accord", 9).unwrap();
+        assert_eq!((answer.topic.label.as_str(), answer.topic.probability), ("noise", 1.0));
+        assert_eq!((answer.stance, answer.reasons), (None, vec![Reason::TickerOnly, Reason::NoBody]));
+        let without = Model { noise_label: None, ..fixture::model() };
+        assert_eq!(classify(without.clone(), "", "menu\nmenu", 0), Err(InvalidArticle::NoBody));
+        // Without a noise label, every article gets a stance.
+        assert!(classify(without, "", "La météo", 0).unwrap().stance.is_some());
+        assert_eq!(classify(fixture::model(), "Un accord", " \u{200b}", 0), Err(InvalidArticle::BlankText));
+    }
+
+    #[test]
+    fn without_role_head_every_passage_is_body() {
+        let model = Model { role: None, ..fixture::model() };
+        let answer = classify(model, "", "menu\nmenu", 0).unwrap();
+        assert!(answer.passages.iter().all(|verdict| !verdict.is_noise && verdict.noise_probability == 0.0));
+    }
+
+    proptest! {
+        #[test]
+        fn any_article_is_explained_to_the_last_bit_of_a_billionth(
+            title in "(?s)(accord|météo| |.){0,5}", text in "(?s)(accord|météo|menu| |\n|.){1,20}", most in 0..4_usize,
+        ) {
+            let Ok(answer) = classify(fixture::model(), &title, &text, most) else { return Ok(()) };
+            for prediction in std::iter::once(&answer.topic).chain(&answer.stance) {
+                let Explanation { contributions, omitted_weight } = &prediction.explanation;
+                let sum: f64 = contributions.iter().map(|contribution| contribution.weight).sum();
+                prop_assert!((sum + omitted_weight + prediction.bias - prediction.logit).abs() < 1e-9);
+                prop_assert!((prediction.scores.iter().map(|(_, p)| p).sum::<f64>() - 1.0).abs() < 1e-9);
+                for place in contributions.iter().flat_map(|contribution| &contribution.occurrences) {
+                    let field = if place.origin == crate::features::Origin::Title { &title } else { &text };
+                    prop_assert!(field.get(place.range.clone()).is_some() && field.get(place.word.clone()).is_some());
+                }
+            }
+        }
+    }
 }

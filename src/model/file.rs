@@ -3,7 +3,7 @@
 //! The tensors are `SPACE.N.terms` (U8: the terms of block N, sorted, each followed by a line feed), `SPACE.N.idf` (F32),
 //! `HEAD.weights` (F32, features × labels), `HEAD.bias` (F64), `HEAD.out_of_fold.logits` (F32, articles × labels) and
 //! `HEAD.out_of_fold.labels` (U32); SPACE is `document` or `passage`, HEAD is `topic`, `stance` or `role`. The metadata
-//! key `depeche` holds the rest as JSON with sorted keys ([`Header`]), so that the same model has the same bytes.
+//! key `depeche` holds the rest as JSON with sorted keys (labels, temperatures, priors, settings), so that the same model has the same bytes.
 //!
 //! Loading checks everything that serving relies on and refuses the file with the reason otherwise: it never panics,
 //! and it allocates in proportion to the file.

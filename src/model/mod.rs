@@ -5,12 +5,14 @@
 //! - [`role`]: which passages of a page are article and which are noise
 //! - [`explain`]: what each term contributed to a logit
 //! - [`classifier`]: an article in, an answer out
-//! - [`file`]: reading and writing the model file
+//! - [`mod@file`]: reading and writing the model file
 
 pub mod calibration;
 pub mod classifier;
 pub mod explain;
 pub mod file;
+#[cfg(test)]
+pub(crate) mod fixture;
 pub mod head;
 pub mod role;
 

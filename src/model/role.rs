@@ -5,9 +5,9 @@
 //!
 //! - *Repeated.* A passage whose words an earlier body passage has in the same order is noise of its own kind. This is
 //!   seen, not learnt.
-//! - *The main passage.* Many collectors deliver an article as one long line. A passage of prose that holds at least
-//!   half of the page's words is noise only above [`RoleHead::main_threshold`], which is close to 1: one wrong verdict
-//!   must not lose an article.
+//! - *The main passage.* Many collectors deliver an article as one long line. A passage that stands alone, or that is
+//!   long and holds at least half of the page's words, is noise only above [`RoleHead::main_threshold`], which is close
+//!   to 1: one wrong verdict must not lose an article.
 
 use std::collections::HashSet;
 use std::hash::BuildHasher;
@@ -39,7 +39,7 @@ pub struct RoleHead {
     pub head: Head,
     /// A passage is noise where its probability to be noise is greater than this.
     pub threshold: f64,
-    /// The same for a passage of prose that holds at least half of the page's words.
+    /// The same for the main passage: one that stands alone, or is long and holds at least half of the page's words.
     pub main_threshold: f64,
 }
 
@@ -118,8 +118,11 @@ pub fn body(verdicts: &[RoleVerdict]) -> impl Iterator<Item = Range<usize>> {
     verdicts.iter().filter(|verdict| !verdict.is_noise).map(|verdict| verdict.passage.range.clone())
 }
 
-/// The passage that holds at least half of the page's words, where it is long enough to be an article.
+/// The only passage, or that which holds at least half of the page's words where it is long enough to be an article.
 fn main_passage(text: &str, passages: &[Passage]) -> Option<usize> {
+    if passages.len() == 1 {
+        return Some(0);
+    }
     let mut reader = Reader::default();
     let counts: Vec<usize> = passages
         .iter()
@@ -181,7 +184,8 @@ mod tests {
         let long = "mot ".repeat(40);
         assert_eq!(main_passage(&format!("{long}\na b c"), &page::split(&format!("{long}\na b c"))), Some(0));
         assert_eq!(main_passage(&format!("{long}\n{long} {long}"), &page::split(&format!("{long}\n{long} {long}"))), Some(1));
-        assert_eq!(main_passage("a b c", &page::split("a b c")), None);
+        assert_eq!(main_passage("a b c", &page::split("a b c")), Some(0));
+        assert_eq!(main_passage("a b c\nd", &page::split("a b c\nd")), None);
         let three = [long.as_str(), long.as_str(), long.as_str()].join("\n");
         assert_eq!(main_passage(&three, &page::split(&three)), None);
     }

@@ -1,7 +1,8 @@
 //! Marked pages: raw pages of which every passage has its kind.
 //!
 //! One JSON object a line: `{"text": …, "passages": [{"begin": …, "end": …, "kind": …}]}`, offsets in UTF-8 bytes of the
-//! text. Other keys are passed over. Marks are in order and disjoint; each passage that [`crate::page::split`] finds
+//! text. `group` names what the page belongs with, such as its event, where that is known: pages and articles of one group
+//! are never split between training and testing. Other keys are passed over. Marks are in order and disjoint; each passage that [`crate::page::split`] finds
 //! takes the kind of the mark that covers most of it.
 
 use std::path::{Path, PathBuf};
@@ -18,12 +19,16 @@ pub struct MarkedPage {
     pub text: String,
     /// Its passages, in order, each with its kind.
     pub passages: Vec<(Passage, String)>,
+    /// What it belongs with, where that is known.
+    pub group: Option<String>,
 }
 
 #[derive(Deserialize)]
 struct Line {
     text: String,
     passages: Vec<Mark>,
+    #[serde(default)]
+    group: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -91,7 +96,7 @@ fn marked(file: &Path, line: usize, page: Line) -> Result<MarkedPage, CorpusErro
         };
         passages.push((passage, mark.kind.clone()));
     }
-    Ok(MarkedPage { text: page.text, passages })
+    Ok(MarkedPage { text: page.text, passages, group: page.group })
 }
 
 #[cfg(test)]

@@ -44,7 +44,10 @@ fn it_is_small_and_its_card_is_about_it() {
     let card = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("models/README.md")).unwrap();
     for (name, scores) in [("topic", &model.training.topic), ("stance", &model.training.stance), ("role", &model.training.role)] {
         let scores = scores.as_ref().unwrap();
-        let row = format!("| {name} | {} | {:.3} | {:.3} | {:.3} |", scores.rows, scores.macro_f1, scores.accuracy, scores.calibration_error);
+        let row = format!(
+            "| {name} | {} | {:.3} | {:.3} | {:.3} |",
+            scores.rows, scores.macro_f1, scores.accuracy, scores.calibration_error
+        );
         assert!(card.contains(&row), "models/README.md does not say {row}");
     }
 }

@@ -74,6 +74,22 @@ async fn serves_when_it_says_so_and_stops_when_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_server_and_the_command_line_give_the_same_answer() {
+    let page = "Météo du mardi    Le prix du mil recule\n\nAlger et Niamey relancent leur commission de défense\nLes deux \
+                ministres ont signé lundi un accord de formation, a indiqué l’état-major algérien.\nPartager\n";
+    let server = Running::start();
+    let article = pb::Article { article_id: String::new(), title: String::new(), text: page.into() };
+    let options = Some(pb::ClassifyOptions { max_contributions: 40, ..Default::default() });
+    let request = pb::ClassifyRequest { article: Some(article), options };
+    let response = ClassifierServiceClient::new(server.channel().await).classify(request).await.unwrap().into_inner();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), page).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_depeche"));
+    let output = command.args(["classify", "--json", "--max-contributions", "40"]).arg(file.path()).output().unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("{}\n", serde_json::to_string(&response).unwrap()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn health_is_told_for_each_service() {
     let server = Running::start();
     let mut health = HealthClient::new(server.channel().await);
