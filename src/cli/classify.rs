@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::Args;
 use rayon::prelude::*;
 use serde::Deserialize;
@@ -18,6 +18,9 @@ use crate::service::{Limits, pb};
 
 /// Lines that are classified together, on all cores.
 const CHUNK: usize = 512;
+
+/// Bytes that are read at once.
+const BUFFER: usize = 1 << 20;
 
 /// Labels a page, or a stream of articles
 #[derive(Debug, Args)]
@@ -41,7 +44,7 @@ pub struct ClassifyArgs {
     #[arg(long)]
     jsonl: bool,
     /// With --json or --jsonl: explain each prediction by at most this many contributions
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(i32).range(0..=1000))]
     max_contributions: i32,
 }
 
@@ -52,25 +55,24 @@ pub(super) fn run(args: &ClassifyArgs) -> anyhow::Result<()> {
         return filter(&classifier, args.max_contributions, input, io::stdout().lock());
     }
     let text = read_page(&args.file, input)?;
-    if !args.json {
-        let options = Options { max_contributions: usize::MAX, ..Options::default() };
-        let article = Article { title: &args.title, text: &text };
-        let answer = classifier.classify(article, &options).with_context(|| args.file.display().to_string())?;
-        return person::show(&mut anstream::stdout().lock(), &classifier, article, &answer).map_err(Into::into);
-    }
     let article = pb::Article { article_id: String::new(), title: args.title.clone(), text };
-    match answer(&classifier, &article, args.max_contributions) {
-        Ok(response) => writeln!(io::stdout(), "{}", serde_json::to_string(&response)?).map_err(Into::into),
-        Err(message) => bail!("{}: {message}", args.file.display()),
+    let response = answer(&classifier, &article, args.max_contributions);
+    let response = response.map_err(|message| anyhow::anyhow!("{}: {message}", args.file.display()))?;
+    if args.json {
+        return writeln!(io::stdout(), "{}", serde_json::to_string(&response)?).map_err(Into::into);
     }
+    let options = Options { max_contributions: usize::MAX, ..Options::default() };
+    let article = Article { title: &article.title, text: &article.text };
+    let answer = classifier.classify(article, &options)?;
+    person::show(&mut anstream::stdout().lock(), &classifier, article, &answer).map_err(Into::into)
 }
 
-fn open(file: &Path) -> anyhow::Result<Box<dyn BufRead>> {
+fn open(file: &Path) -> anyhow::Result<BufReader<Box<dyn Read>>> {
     if file.as_os_str() == "-" {
-        return Ok(Box::new(BufReader::new(io::stdin())));
+        return Ok(BufReader::with_capacity(BUFFER, Box::new(io::stdin())));
     }
     let opened = File::open(file).with_context(|| format!("can't read {}", file.display()))?;
-    Ok(Box::new(BufReader::new(opened)))
+    Ok(BufReader::with_capacity(BUFFER, Box::new(opened)))
 }
 
 fn read_page(file: &Path, mut input: impl Read) -> anyhow::Result<String> {
@@ -104,8 +106,6 @@ fn answer(classifier: &Classifier, article: &pb::Article, max_contributions: i32
 #[derive(Deserialize)]
 struct Line {
     #[serde(default)]
-    id: serde_json::Value,
-    #[serde(default)]
     title: Option<String>,
     text: String,
 }
@@ -120,7 +120,7 @@ struct Answered {
 fn filter(
     classifier: &Classifier,
     max_contributions: i32,
-    mut input: impl BufRead,
+    mut input: BufReader<impl Read>,
     mut output: impl Write,
 ) -> anyhow::Result<()> {
     let (mut number, mut bad) = (0, 0);
@@ -133,8 +133,8 @@ fn filter(
             }
             number += 1;
             lines.push((number, line));
-            // Whoever sends line by line waits for each answer.
-            if lines.len() == 1 && input.fill_buf().is_ok_and(<[u8]>::is_empty) {
+            // Whoever sends line by line waits for each answer: nothing more is read before it is given.
+            if input.buffer().is_empty() {
                 break;
             }
         }
@@ -164,22 +164,27 @@ fn answer_line(classifier: &Classifier, max_contributions: i32, number: usize, l
         };
         Answered { json: json.to_string(), is_error: true }
     };
-    let value: serde_json::Value = match serde_json::from_slice(line.trim_ascii()) {
-        Ok(value) => value,
+    let mark = if number == 1 { "\u{feff}".as_bytes() } else { b"" };
+    let line = line.strip_prefix(mark).unwrap_or(line);
+    let mut object: serde_json::Map<String, serde_json::Value> = match serde_json::from_slice(line.trim_ascii()) {
+        Ok(object) => object,
         Err(error) => return failed(None, format!("no JSON object: {error}")),
     };
-    let id = match value.get("id") {
-        Some(serde_json::Value::String(id)) => Some(id.clone()),
-        Some(serde_json::Value::Number(id)) => Some(id.to_string()),
-        _ => None,
+    let id = match object.remove("id").unwrap_or_default() {
+        serde_json::Value::String(id) => Some(id),
+        serde_json::Value::Number(id) if !id.is_f64() => Some(id.to_string()),
+        serde_json::Value::Null => None,
+        other @ (serde_json::Value::Number(_)
+        | serde_json::Value::Bool(_)
+        | serde_json::Value::Array(_)
+        | serde_json::Value::Object(_)) => {
+            return failed(None, format!("id: {other} is neither a string nor an integer"));
+        }
     };
-    let line: Line = match serde_json::from_value(value) {
+    let line: Line = match serde_json::from_value(object.into()) {
         Ok(line) => line,
         Err(error) => return failed(id, error.to_string()),
     };
-    if id.is_none() && !line.id.is_null() {
-        return failed(None, format!("id: {} is neither a string nor a number", line.id));
-    }
     let article_id = id.clone().unwrap_or_default();
     let article = pb::Article { article_id, title: line.title.unwrap_or_default(), text: line.text };
     let response = answer(classifier, &article, max_contributions);

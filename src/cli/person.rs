@@ -69,22 +69,24 @@ fn prediction(out: &mut impl Write, name: &str, article: Article<'_>, prediction
 }
 
 /// What each word of the article added to the logit, greatest first. A term that stands in several places is shared
-/// out evenly among them, so the sum over all words is that over all contributions.
+/// out evenly among those that are known, so the sum over all words is that over all contributions.
 fn words(article: Article<'_>, prediction: &Prediction) -> Vec<(String, f64)> {
-    let mut credited: BTreeMap<String, f64> = BTreeMap::new();
-    let mut reader = Reader::default();
+    let mut places: BTreeMap<(Origin, usize, usize), f64> = BTreeMap::new();
     for contribution in &prediction.explanation.contributions {
-        let places = contribution.occurrences.len();
-        #[expect(clippy::cast_precision_loss, reason = "fewer than 2^52 places")]
-        let share = contribution.weight / places as f64;
+        #[expect(clippy::cast_precision_loss, reason = "at most a hundred places")]
+        let share = contribution.weight / contribution.occurrences.len() as f64;
         for place in &contribution.occurrences {
-            let field = match place.origin {
-                Origin::Title => article.title,
-                Origin::Text => article.text,
-            };
-            let normalised = normalised(&mut reader, field, &place.word);
-            *credited.entry(normalised).or_default() += share;
+            *places.entry((place.origin, place.word.start, place.word.end)).or_default() += share;
         }
+    }
+    let mut reader = Reader::default();
+    let mut credited: BTreeMap<String, f64> = BTreeMap::new();
+    for ((origin, start, end), share) in places {
+        let field = match origin {
+            Origin::Title => article.title,
+            Origin::Text => article.text,
+        };
+        *credited.entry(normalised(&mut reader, field, &(start..end))).or_default() += share;
     }
     let mut words: Vec<(String, f64)> = credited.into_iter().collect();
     words.sort_by(|(_, left), (_, right)| right.abs().total_cmp(&left.abs()));

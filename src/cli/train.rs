@@ -55,8 +55,8 @@ pub struct TrainArgs {
     #[arg(long, value_name = "N", default_value_t = 5)]
     calibration_folds: usize,
     /// Threads; 0: one a core. The model is the same for any number
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    threads: usize,
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=512))]
+    threads: u16,
     /// Shuffles the folds
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
@@ -79,7 +79,7 @@ pub(super) fn run(args: &TrainArgs) -> anyhow::Result<()> {
         seed: args.seed,
         priors: args.priors.clone().unwrap_or_default(),
     };
-    rayon::ThreadPoolBuilder::new().num_threads(args.threads).build_global().context("--threads")?;
+    rayon::ThreadPoolBuilder::new().num_threads(args.threads.into()).build_global().context("--threads")?;
     let stages = Stages::new();
     stages.stage("reading the data");
     let articles = training::corpus::read(&args.data, &args.fields.names())?;

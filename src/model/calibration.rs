@@ -16,6 +16,10 @@ pub fn temperature(data: &OutOfFold) -> f64 {
         return 1.0;
     }
     let (mut low, mut high) = (1.0 / LIMIT, LIMIT);
+    // Logits that tell nothing are as good at any temperature.
+    if slope(data, low) == 0.0 && slope(data, high) == 0.0 {
+        return 1.0;
+    }
     for _ in 0..100 {
         let middle = f64::midpoint(low, high);
         if slope(data, middle) > 0.0 {
@@ -59,5 +63,6 @@ mod tests {
         assert!((temperature(&OutOfFold { logits: logits.clone(), labels: vec![0, 1] }) - 1.0 / LIMIT).abs() < 1e-6);
         assert!((temperature(&OutOfFold { logits, labels: vec![1, 0] }) - LIMIT).abs() < 1e-6);
         assert!((temperature(&OutOfFold::default()) - 1.0).abs() < 1e-12);
+        assert!((temperature(&OutOfFold { logits: array![[0.0, 0.0]], labels: vec![0] }) - 1.0).abs() < 1e-12);
     }
 }

@@ -10,6 +10,9 @@ use super::head::Head;
 use crate::features::{Document, Origin, Space};
 use crate::terms::Reader;
 
+/// Places of a term that are kept, the first ones: a text can hold a term hundreds of thousands of times.
+pub const OCCURRENCES: usize = 100;
+
 /// What one term contributed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Contribution {
@@ -19,7 +22,7 @@ pub struct Contribution {
     pub block: String,
     /// What it added to the logit.
     pub weight: f64,
-    /// Where it stands in the article, in order.
+    /// Where it stands in the article, in order; the first [`OCCURRENCES`].
     pub occurrences: Vec<Place>,
 }
 
@@ -81,7 +84,10 @@ pub fn explain(weighing: &Weighing<'_>, most: usize) -> Explanation {
             let feature = space.feature(occurrence.block, occurrence.term);
             let Some(at) = feature.and_then(|feature| wanted.get(&feature)) else { return };
             if let (Some((origin, range)), Some((_, word))) = (occurrence.place(), occurrence.word_place()) {
-                contributions[*at].occurrences.push(Place { origin, range, word });
+                let occurrences = &mut contributions[*at].occurrences;
+                if occurrences.len() < OCCURRENCES {
+                    occurrences.push(Place { origin, range, word });
+                }
             }
         });
     }

@@ -45,7 +45,7 @@ impl ClassifierHandlers {
         let article = article.filter(|_| violations.is_empty()).ok_or_else(|| invalid_argument(&violations))?;
         let response =
             classify(&self.classifier, article, &asked, "article").map_err(|violation| invalid_argument(&[violation]))?;
-        self.fits(&response, "ask for fewer contributions")?;
+        self.fits(response.encoded_len(), "ask for fewer contributions")?;
         Ok(response)
     }
 
@@ -64,9 +64,14 @@ impl ClassifierHandlers {
             return Err(invalid_argument(&violations));
         }
         let mut responses = Vec::with_capacity(articles.len());
+        let mut size = 0;
         for (at, article) in articles.iter().enumerate() {
             match classify(&self.classifier, article, &asked, &format!("articles[{at}]")) {
-                Ok(response) => responses.push(response),
+                Ok(response) => {
+                    size += response.encoded_len();
+                    self.fits(size, "send fewer articles, or use StreamClassify")?;
+                    responses.push(response);
+                }
                 Err(violation) => violations.push(violation),
             }
         }
@@ -74,16 +79,17 @@ impl ClassifierHandlers {
             return Err(invalid_argument(&violations));
         }
         let response = pb::BatchClassifyResponse { responses };
-        self.fits(&response, "send fewer articles, or use StreamClassify")?;
+        self.fits(response.encoded_len(), "send fewer articles, or use StreamClassify")?;
         Ok(response)
     }
 
-    fn fits(&self, response: &impl Message, advice: &str) -> Result<(), Status> {
-        let (size, limit) = (response.encoded_len(), self.limits.response_bytes);
+    /// Refuses a response of `size` bytes, or one that has so many already, where that is over the limit.
+    fn fits(&self, size: usize, advice: &str) -> Result<(), Status> {
+        let limit = self.limits.response_bytes;
         if size <= limit {
             return Ok(());
         }
-        let message = format!("the response has {size} bytes; the limit is {limit}; {advice}");
+        let message = format!("the response has {size} bytes or more; the limit is {limit}; {advice}");
         let values = [("size", size.to_string()), ("limit", limit.to_string())];
         Err(status(Code::ResourceExhausted, "RESPONSE_TOO_LARGE", message, values))
     }

@@ -1,7 +1,7 @@
 //! Requests to the domain's types, with every check; answers to responses.
 
 use super::errors::Violation;
-use super::limits::{Limits, OCCURRENCES};
+use super::limits::Limits;
 use super::offsets::Offsets;
 use super::pb;
 use crate::features::Origin;
@@ -138,7 +138,7 @@ impl Places<'_> {
 
     fn contribution(&self, contribution: &Contribution) -> pb::Contribution {
         let Contribution { term, block, weight, occurrences } = contribution;
-        let occurrences = occurrences.iter().take(OCCURRENCES).map(|place| self.occurrence(place)).collect();
+        let occurrences = occurrences.iter().map(|place| self.occurrence(place)).collect();
         pb::Contribution { term: term.clone(), block: block.clone(), weight: Some(*weight), occurrences }
     }
 

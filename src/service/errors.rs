@@ -11,7 +11,7 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 /// The domain of our error reasons.
 pub const DOMAIN: &str = "depeche.v1";
 
-/// Violations that an error names at most; the message says how many there are.
+/// Violations that an error names at most, since details travel in an HTTP/2 header; the message says how many there are.
 const NAMED: usize = 50;
 
 /// What is wrong with one field of a request.

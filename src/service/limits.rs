@@ -35,6 +35,3 @@ impl Default for Limits {
         }
     }
 }
-
-/// Places of a term that a contribution names at most.
-pub const OCCURRENCES: usize = 100;

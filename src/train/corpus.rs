@@ -276,11 +276,17 @@ fn read_table(
     if let Some(name) = fields.required().into_iter().find(|name| !columns.iter().any(|column| column == *name)) {
         return Err(missing_column(file, name, Some(&columns)));
     }
+    // The csv crate's own lines stop before the line feed of a CRLF and before blank lines.
+    let (mut line, mut counted) = (1, 0);
     for record in reader.records() {
         let record = record.map_err(|error| syntax(&error))?;
-        let line = record.position().map_or(0, csv::Position::line);
+        let begin =
+            record.position().map_or(0, |position| usize::try_from(position.byte()).unwrap_or(usize::MAX)).min(text.len());
+        let begin = begin + text.as_bytes()[begin..].iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+        line += text.as_bytes()[counted..begin].iter().filter(|byte| **byte == b'\n').count();
+        counted = begin;
         let row = columns.iter().zip(&record).map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-        add(usize::try_from(line).unwrap_or(usize::MAX), row)?;
+        add(line, row)?;
     }
     Ok(())
 }

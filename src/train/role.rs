@@ -103,8 +103,9 @@ fn examples<'a>(articles: &'a [LabelledArticle], pages: &'a [MarkedPage]) -> Vec
         passages: page.passages.clone(),
         group: page.group.clone().unwrap_or_else(|| format!("page {at}")),
     });
-    let step = articles.len().div_ceil(ARTICLES).max(1);
-    let whole = articles.iter().step_by(step).enumerate().map(|(at, article)| {
+    let chosen = articles.len().min(ARTICLES);
+    let whole = (0..chosen).map(|at| {
+        let article = &articles[at * articles.len() / chosen];
         let text = match at % 3 {
             0 => Cow::Borrowed(article.text.as_str()),
             1 => Cow::Owned(format!("{}\n{}", article.title, article.text)),

@@ -127,15 +127,18 @@ pub fn train(
     }
     stage("reading terms");
     let documents = documents(articles, role.as_ref());
-    let space = Space::fit(blocks(params), documents.iter().cloned());
+    let space = Space::fit(blocks(params), documents.iter().flatten().cloned());
     stage("making vectors");
     let matrix = vectors(&space, &documents);
     tracing::info!(articles = articles.len(), features = space.features(), entries = matrix.entries(), "vectors made");
     let groups: Vec<&str> = articles.iter().map(|article| article.group.as_deref().unwrap_or(&article.id)).collect();
     let mut fit = |name: &str, label: &dyn Fn(&LabelledArticle) -> Option<String>| {
         stage(&format!("fitting the {name} head"));
-        let rows: Vec<(usize, String)> =
-            articles.iter().enumerate().filter_map(|(row, article)| Some((row, label(article)?))).collect();
+        let rows: Vec<(usize, String)> = articles
+            .iter()
+            .enumerate()
+            .filter_map(|(row, article)| Some((row, documents[row].as_ref().and(label(article))?)))
+            .collect();
         let labels: Vec<String> = counts(rows.iter().map(|(_, label)| label.as_str())).into_keys().map(str::to_owned).collect();
         let targets = rows.iter().filter_map(|(_, label)| labels.binary_search(label).ok()).collect();
         let groups = rows.iter().map(|(row, _)| groups[*row]).collect();
@@ -228,27 +231,29 @@ fn blocks(params: &TrainParams) -> Vec<BlockConfig> {
 }
 
 /// The body of each article. Where nothing of it is body, serving has its answer without looking at the terms, and
-/// there is nothing to be learnt: the document is empty.
-fn documents<'a>(articles: &'a [LabelledArticle], role: Option<&RoleHead>) -> Vec<Document<'a>> {
-    let documents: Vec<(Document<'a>, bool)> = articles
+/// there is nothing to be learnt: no document.
+fn documents<'a>(articles: &'a [LabelledArticle], role: Option<&RoleHead>) -> Vec<Option<Document<'a>>> {
+    let documents: Vec<Option<Document<'a>>> = articles
         .par_iter()
         .map_init(Scratch::default, |scratch, article| {
             let verdicts = passages(role, scratch, &article.text);
             let has_body = verdicts.iter().any(|verdict| !verdict.is_noise);
-            let document = Document::article(&article.title, &article.text, body(&verdicts));
-            (if has_body { document } else { Document::default() }, has_body)
+            has_body.then(|| Document::article(&article.title, &article.text, body(&verdicts)))
         })
         .collect();
-    let empty = documents.iter().filter(|(_, has_body)| !has_body).count();
+    let empty = documents.iter().filter(|document| document.is_none()).count();
     if empty > 0 {
         tracing::warn!(articles = empty, "articles without any body passage teach nothing");
     }
-    documents.into_iter().map(|(document, _)| document).collect()
+    documents
 }
 
-fn vectors(space: &Space, documents: &[Document<'_>]) -> SparseMatrix {
-    let rows: Vec<Vec<(u32, f64)>> =
-        documents.par_iter().map_init(Scratch::default, |scratch, document| space.vector(scratch, document).to_vec()).collect();
+/// A row for each article, empty where it has no document.
+fn vectors(space: &Space, documents: &[Option<Document<'_>>]) -> SparseMatrix {
+    let vector = |scratch: &mut Scratch, document: &Option<Document<'_>>| {
+        document.as_ref().map(|document| space.vector(scratch, document).to_vec()).unwrap_or_default()
+    };
+    let rows: Vec<Vec<(u32, f64)>> = documents.par_iter().map_init(Scratch::default, vector).collect();
     let mut matrix = SparseMatrix::new(space.features());
     rows.iter().for_each(|row| matrix.push_vector(row));
     matrix
@@ -274,8 +279,10 @@ pub(super) fn fit_head(
     let model = fit(&all)?;
     let mut out_of_fold = OutOfFold { logits: Array2::zeros((0, labels.len())), labels: Vec::new() };
     if params.calibration_folds > 0 {
-        let assigned = folds::assign(&targets.to_vec(), &groups, params.calibration_folds, params.seed);
-        out_of_fold = cross_validate(&assigned, params.calibration_folds, (matrix, &rows, &targets), labels.len(), &fit)?;
+        // More folds than rows would be empty.
+        let folds = params.calibration_folds.min(rows.len());
+        let assigned = folds::assign(&targets.to_vec(), &groups, folds, params.seed);
+        out_of_fold = cross_validate(&assigned, folds, (matrix, &rows, &targets), labels.len(), &fit)?;
     }
     let temperature = calibration::temperature(&out_of_fold);
     #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "weights are stored in single precision")]
@@ -287,7 +294,11 @@ pub(super) fn fit_head(
         labels,
         out_of_fold,
     };
-    let scores = (params.calibration_folds > 0).then(|| scores(&head));
+    if params.calibration_folds > 0 && head.out_of_fold.labels.len() < rows.len() {
+        let left_out = rows.len() - head.out_of_fold.labels.len();
+        tracing::warn!(rows = left_out, "left out of the calibration: without their fold a label would have no row");
+    }
+    let scores = (!head.out_of_fold.labels.is_empty()).then(|| scores(&head));
     Ok((head, Fitting { rows: rows.len(), iterations: model.iterations, scores }))
 }
 

@@ -120,6 +120,16 @@ fn training_gives_the_same_bytes_on_any_number_of_threads() {
 }
 
 #[test]
+fn there_are_never_more_folds_than_articles() {
+    let output = trained(&Dir::new(), &["--calibration-folds", "18446744073709551615"]);
+    assert!(
+        stderr(&output).contains("topic: held-out macro-F1 1.000, accuracy 1.000, calibration error 0."),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
 fn failed_training_says_why_and_leaves_the_old_model() {
     let dir = Dir::new();
     dir.file("m.safetensors", "old").file("corpus.jsonl", small_corpus());
@@ -196,6 +206,7 @@ fn wrong_usage_exits_2_and_help_exits_0() {
         &["train"],
         &["classify", "--json", "--jsonl"],
         &["serve", "--listen", "nowhere"],
+        &["classify", "--jsonl", "--max-contributions", "1001"],
         &["evaluate", "--data", "a", "--priors", "x"],
     ] {
         assert_eq!(dir.run(args).status.code(), Some(2), "{args:?}");
@@ -231,7 +242,10 @@ fn a_page_as_json_and_pages_that_cannot_be_read() {
     assert!(json["topic"]["probability"].is_f64() && json["topic"]["omittedWeight"].is_f64(), "{json}");
     assert_eq!(failure(&dir.run(&["classify", "latin.txt"])), "error: latin.txt, line 2: not UTF-8 (byte 2 of the file)");
     assert!(failure(&dir.run(&["classify", "none.txt"])).starts_with("error: can't read none.txt: "));
-    assert_eq!(failure(&dir.run_with(&["classify", "-"], " \n")), "error: -: the text is blank");
+    assert_eq!(
+        failure(&dir.run_with(&["classify", "-"], " \n")),
+        "error: -: article.text: 2 bytes, all blank; at least one visible character is needed"
+    );
     let blank = failure(&dir.run_with(&["classify", "--json"], " \n"));
     assert_eq!(blank, "error: -: article.text: 2 bytes, all blank; at least one visible character is needed");
 }
@@ -254,7 +268,7 @@ fn the_filter_answers_bad_lines_in_their_places() {
     assert!(lines[1..7].iter().all(|line| line["error"]["code"] == 3));
     assert_eq!(errors[1], (Some("7"), "line 3: article.text: 1 bytes, all blank; at least one visible character is needed"));
     assert_eq!(errors[3], (Some("c"), "line 5: missing field `text`"));
-    assert_eq!(errors[4], (None, "line 6: id: [\"d\"] is neither a string nor a number"));
+    assert_eq!(errors[4], (None, "line 6: id: [\"d\"] is neither a string nor an integer"));
     for (at, line) in [(0, 2), (2, 4), (5, 7)] {
         assert!(
             errors[at].0.is_none() && errors[at].1.starts_with(&format!("line {line}: no JSON object: ")),
@@ -263,6 +277,34 @@ fn the_filter_answers_bad_lines_in_their_places() {
         );
     }
     assert_eq!(stderr(&output), "6 of 8 lines could not be classified; their errors stand in their places\n");
+}
+
+#[test]
+fn the_filter_answers_each_line_before_it_reads_the_next() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_depeche"));
+    let mut child = command.args(["classify", "--jsonl"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let mut stdout = std::io::BufReader::new(child.stdout.take().unwrap());
+    for id in ["a", "b"] {
+        writeln!(stdin, "{{\"id\": \"{id}\", \"text\": \"Le sommet s'est ouvert.\"}}").unwrap();
+        stdin.flush().unwrap();
+        let mut answer = String::new();
+        std::io::BufRead::read_line(&mut stdout, &mut answer).unwrap();
+        assert_eq!(serde_json::from_str::<Value>(&answer).unwrap()["articleId"], id);
+    }
+    drop(stdin);
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn the_filter_takes_objects_alone_and_keeps_ids_as_they_are() {
+    let dir = Dir::new();
+    let input = "\u{feff}{\"id\": 7, \"text\": \"Un mot.\"}\n[\"a\", null, \"Un mot.\"]\n{\"id\": 1e400, \"text\": \"Un mot.\"}\n{\"id\": 1.5, \"text\": \"Un mot.\"}\n";
+    let output = stdout(&dir.run_with(&["classify", "--jsonl"], input));
+    let lines: Vec<Value> = output.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines[0]["articleId"], "7");
+    assert!(lines[0]["topic"].is_object());
+    assert!(lines[1..].iter().all(|line| line["error"]["code"] == 3 && line.get("articleId").is_none()), "{output}");
 }
 
 #[test]
