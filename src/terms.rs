@@ -124,6 +124,16 @@ impl<'a> Word<'a> {
         self.characters.len()
     }
 
+    /// The first `length` characters of the word.
+    ///
+    /// # Panics
+    ///
+    /// When the word has fewer: [`length`](Self::length) less two.
+    #[must_use]
+    pub fn beginning(self, length: usize) -> &'a str {
+        self.slice(1..1 + length)
+    }
+
     /// The word's bytes in the text that it was read from.
     #[must_use]
     pub fn source(self) -> Range<usize> {

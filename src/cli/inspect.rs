@@ -7,7 +7,7 @@ use anyhow::Context;
 use clap::Args;
 
 use crate::features::Space;
-use crate::model::{Classifier, Head, HeadScores, Model, file};
+use crate::model::{Classifier, DoubtLimits, Head, HeadScores, Model, file};
 
 /// Describes a model file
 #[derive(Debug, Args)]
@@ -40,6 +40,17 @@ pub(super) fn run(args: &InspectArgs) -> anyhow::Result<()> {
     writeln!(out, "trained on {} articles and {} pages, data {}", training.articles, training.pages, training.data_digest)?;
     writeln!(out, "noise label: {}", model.noise_label.as_deref().unwrap_or("none"))?;
     space(&mut out, "article", &model.document)?;
+    if let Some(lexicon) = model.document.lexicon() {
+        writeln!(out, "lexicon: {} concepts", lexicon.concepts())?;
+    }
+    if let Some(DoubtLimits { least_words, most_unknown, most_unknown_to_common, .. }) = &model.thresholds.doubt {
+        writeln!(
+            out,
+            "doubts an article of fewer than {least_words} words, of more than {:.1} % unknown words, or of more than \
+             {most_unknown_to_common:.2} unknown for each common one",
+            100.0 * most_unknown
+        )?;
+    }
     if let Some(role) = &model.role {
         space(&mut out, "passage", &role.space)?;
     }

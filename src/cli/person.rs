@@ -43,6 +43,9 @@ pub fn show(out: &mut impl Write, classifier: &Classifier, article: Article<'_>,
 
 fn told(reason: Reason) -> &'static str {
     match reason {
+        Reason::ForeignLanguage => "the article seems to be in another language than the model's; its labels mean little",
+        Reason::TooShort => "the article is shorter than nearly all that the model was trained on",
+        Reason::UnknownVocabulary => "the model knows fewer of the article's words than is usual",
         Reason::TickerOnly => "the article is unrelated; a headline or notice around it has another topic",
         Reason::NoBody => "no passage of this page is article",
     }

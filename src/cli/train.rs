@@ -1,13 +1,15 @@
 //! `depeche train`.
 
+use std::fs;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 use clap::Args;
 
 use super::progress::Stages;
 use super::{FieldArgs, parse_priors};
+use crate::features::Lexicon;
 use crate::model::file;
 use crate::model::{HeadScores, Model, Priors};
 use crate::train::{self as training, TrainParams};
@@ -15,7 +17,7 @@ use crate::train::{self as training, TrainParams};
 /// Trains a model from labelled articles
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example, in a clone of the project:\n  depeche train --data corpus/articles/*.jsonl --pages corpus/pages/*.jsonl \\\n    --noise-label ticker_noise --out my-model.safetensors"
+    after_help = "Example, in a clone of the project:\n  depeche train --data corpus/articles/*.jsonl --pages corpus/pages/*.jsonl \\\n    --lexicon corpus/lexicon.tsv --noise-label ticker_noise --out my-model.safetensors"
 )]
 pub struct TrainArgs {
     /// Labelled articles: .jsonl, .jsonl.gz, .csv or .tsv
@@ -25,6 +27,10 @@ pub struct TrainArgs {
     /// Without them every passage counts as article
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pages: Vec<PathBuf>,
+    /// A lexicon, lines of concept, tab, word: what words stand for, as features beside the words themselves; a word may end in
+    /// * for all that begin so. Concepts named country:XX are states
+    #[arg(long, value_name = "FILE")]
+    lexicon: Option<PathBuf>,
     /// The model file to write
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
@@ -51,6 +57,10 @@ pub struct TrainArgs {
     /// The most iterations of the solver; not reaching the tolerance is an error
     #[arg(long, value_name = "N", default_value_t = 2000)]
     max_iterations: u64,
+    /// How much an article's lead (title and first 60 words) counts beside the article for the topic, 0 to 1; 0: not at all.
+    /// A third makes short texts, and those that begin with their subject, more often right
+    #[arg(long, value_name = "NUMBER", default_value_t = 0.0)]
+    lead_weight: f32,
     /// Folds of the cross-validation that calibrates the probabilities; 0: no calibration
     #[arg(long, value_name = "N", default_value_t = 5)]
     calibration_folds: usize,
@@ -78,6 +88,8 @@ pub(super) fn run(args: &TrainArgs) -> anyhow::Result<()> {
         calibration_folds: args.calibration_folds,
         seed: args.seed,
         priors: args.priors.clone().unwrap_or_default(),
+        lead_weight: args.lead_weight,
+        lexicon: args.lexicon.as_deref().map(lexicon).transpose()?,
     };
     rayon::ThreadPoolBuilder::new().num_threads(args.threads.into()).build_global().context("--threads")?;
     let stages = Stages::new();
@@ -92,6 +104,11 @@ pub(super) fn run(args: &TrainArgs) -> anyhow::Result<()> {
     file::replace(&args.out, &bytes)?;
     stages.finish();
     summary(&model, bytes.len(), args)
+}
+
+fn lexicon(file: &Path) -> anyhow::Result<Lexicon> {
+    let context = || format!("lexicon {}", file.display());
+    Lexicon::parse(&fs::read_to_string(file).with_context(context)?).with_context(context)
 }
 
 fn summary(model: &Model, bytes: usize, args: &TrainArgs) -> anyhow::Result<()> {

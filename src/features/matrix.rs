@@ -34,6 +34,14 @@ impl SparseMatrix {
         self.ends.push(self.columns.len());
     }
 
+    /// The same matrix with each value multiplied by the factor of its column.
+    #[must_use]
+    pub fn scaled(&self, factor: impl Fn(u32) -> f64) -> Self {
+        #[expect(clippy::cast_possible_truncation, reason = "values are stored in single precision")]
+        let scale = |(column, value): (&u32, &f32)| (f64::from(*value) * factor(*column)) as f32;
+        Self { values: self.columns.iter().zip(&self.values).map(scale).collect(), ..self.clone() }
+    }
+
     /// The number of rows.
     #[must_use]
     pub fn rows(&self) -> usize {

@@ -1,10 +1,12 @@
 //! From terms to feature vectors: vocabularies, tf-idf, and what a passage's shape tells.
 //!
 //! - [`vocabulary`]: the terms of a block and their ids
+//! - [`lexicon`]: words and the concepts that they stand for
 //! - [`space`]: blocks of features with their idf; a [`Document`] becomes a sparse vector
 //! - [`shape`]: a passage's form and surroundings as terms
 //! - [`matrix`]: the vectors of a whole corpus
 
+pub mod lexicon;
 pub mod matrix;
 pub mod shape;
 pub mod space;
@@ -12,8 +14,9 @@ pub mod vocabulary;
 
 use std::ops::Range;
 
-use crate::terms::Word;
+use crate::terms::{Reader, Word};
 
+pub use lexicon::Lexicon;
 pub use matrix::{SparseMatrix, SparseRows};
 pub use space::{Block, BlockConfig, BlockKind, Field, Scratch, Space};
 pub use vocabulary::Vocabulary;
@@ -74,6 +77,32 @@ impl<'a> Document<'a> {
         Self { segments, shape: Vec::new() }
     }
 
+    /// The same document cut after the first `words` words of its text; the title stays whole. Nothing where there is no more
+    /// text than that.
+    #[must_use]
+    pub fn lead(&self, words: usize) -> Option<Self> {
+        let mut reader = Reader::default();
+        let mut segments = Vec::new();
+        let mut read = 0;
+        for segment in &self.segments {
+            if segment.origin == Origin::Title {
+                segments.push(segment.clone());
+                continue;
+            }
+            let mut end = 0;
+            reader.read(segment.text, |word| {
+                if read < words {
+                    end = word.source().end;
+                }
+                read += 1;
+            });
+            if end > 0 {
+                segments.push(Segment { text: &segment.text[..end], ..segment.clone() });
+            }
+        }
+        (read > words).then(|| Self { segments, shape: self.shape.clone() })
+    }
+
     /// The document of a single passage of a page.
     #[must_use]
     pub fn passage(text: &'a str, range: Range<usize>) -> Self {
@@ -107,5 +136,21 @@ impl Occurrence<'_, '_> {
     #[must_use]
     pub fn word_place(&self) -> Option<(Origin, Range<usize>)> {
         self.word.map(|(segment, word)| (segment.origin, segment.place(&word.source())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lead_is_the_title_and_the_first_words() {
+        let text = "Un deux, trois.\nQuatre cinq.";
+        let document = Document::article("Le titre", text, [0..15, 16..28]);
+        let texts = |words| document.lead(words).map(|lead| lead.segments.iter().map(|segment| segment.text).collect::<Vec<_>>());
+        assert_eq!(texts(2), Some(vec!["Le titre", "Un deux"]));
+        assert_eq!(texts(4), Some(vec!["Le titre", "Un deux, trois", "Quatre"]));
+        assert_eq!(texts(5), None);
+        assert_eq!(document.lead(4).unwrap().segments[2].begin, 16);
     }
 }

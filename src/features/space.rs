@@ -11,7 +11,8 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Document, Occurrence, Vocabulary};
+use super::lexicon::Relations;
+use super::{Document, Lexicon, Occurrence, Vocabulary};
 use crate::terms::Reader;
 
 /// What the terms of a block are.
@@ -27,8 +28,26 @@ pub enum BlockKind {
         /// Characters of the longest.
         max: usize,
     },
+    /// The concepts of each word, by the space's lexicon; states left out, since which they are says nothing of a stance.
+    Concepts,
+    /// What stands beside states in a sentence, by the space's lexicon: see [`Relations`].
+    Relations,
     /// What a passage looks like and where it stands: see [`super::shape`].
     Shape,
+}
+
+/// Characters that end a sentence. Abbreviations end one too often, which costs a relation now and then.
+const SENTENCE_END: [char; 4] = ['.', '!', '?', '…'];
+
+/// Whether what follows `c` is quoted, where what stood before it was `quoted`. A quotation that is not closed ends with
+/// its passage.
+fn within_quotes(quoted: bool, c: char) -> bool {
+    match c {
+        '«' | '“' | '„' => true,
+        '»' | '”' => false,
+        '"' => !quoted,
+        _ => quoted,
+    }
 }
 
 /// What part of a document a block reads.
@@ -39,6 +58,10 @@ pub enum Field {
     Document,
     /// The title, or what stands in for it.
     Title,
+    /// What stands outside quotation marks: the source's own voice.
+    Own,
+    /// What stands within quotation marks: somebody else's.
+    Quoted,
 }
 
 /// The settings of a block.
@@ -79,6 +102,8 @@ pub struct Space {
     /// For each block √(w / Σw).
     scales: Vec<f64>,
     features: usize,
+    /// What blocks of concepts and relations read by.
+    lexicon: Option<Lexicon>,
 }
 
 /// Buffers for making vectors, reused from document to document.
@@ -107,14 +132,24 @@ impl Space {
             firsts.push(u32::try_from(features).unwrap_or(u32::MAX));
             features += block.vocabulary.len();
         }
-        Self { blocks, firsts, scales, features }
+        Self { blocks, firsts, scales, features, lexicon: None }
+    }
+
+    /// The same space with a lexicon, which blocks of concepts and relations need: without it they have no terms.
+    #[must_use]
+    pub fn with_lexicon(self, lexicon: Option<Lexicon>) -> Self {
+        Self { lexicon, ..self }
     }
 
     /// Learns vocabulary and idf of each block from `documents`.
     #[must_use]
-    pub fn fit<'a>(configs: Vec<BlockConfig>, documents: impl IntoIterator<Item = Document<'a>>) -> Self {
+    pub fn fit<'a>(
+        configs: Vec<BlockConfig>,
+        lexicon: Option<Lexicon>,
+        documents: impl IntoIterator<Item = Document<'a>>,
+    ) -> Self {
         let empty = |config| Block { config, vocabulary: Vocabulary::default(), idf: Vec::new() };
-        let reading = Self::new(configs.into_iter().map(empty).collect());
+        let reading = Self::new(configs.into_iter().map(empty).collect()).with_lexicon(lexicon);
         let mut counters: Vec<Counter> = reading.blocks.iter().map(|_| Counter::default()).collect();
         let mut reader = Reader::default();
         let mut total = 0;
@@ -122,8 +157,21 @@ impl Space {
             total += 1;
             reading.read(&mut reader, &document, |occurrence| counters[occurrence.block].count(occurrence.term, total));
         }
-        let blocks = reading.blocks.into_iter().zip(counters);
-        Self::new(blocks.map(|(block, counter)| counter.select(block.config, total)).collect())
+        let Self { blocks, lexicon, .. } = reading;
+        let blocks = blocks.into_iter().zip(counters);
+        Self::new(blocks.map(|(block, counter)| counter.select(block.config, total)).collect()).with_lexicon(lexicon)
+    }
+
+    /// The lexicon, where there is one.
+    #[must_use]
+    pub fn lexicon(&self) -> Option<&Lexicon> {
+        self.lexicon.as_ref()
+    }
+
+    /// For each block the norm of its part of a vector: √(w / Σw).
+    #[must_use]
+    pub fn scales(&self) -> &[f64] {
+        &self.scales
     }
 
     /// The blocks, in order.
@@ -158,10 +206,31 @@ impl Space {
 
     /// Reports every term of `document` for every block, known or not.
     pub fn read<'a>(&self, reader: &mut Reader, document: &'a Document<'a>, mut found: impl FnMut(Occurrence<'a, '_>)) {
+        let (mut relations, mut concepts, mut completed) = (Relations::default(), Vec::new(), Vec::new());
         for segment in &document.segments {
+            relations.end_sentence();
+            let (mut end, mut quoted) = (0, false);
             reader.read(segment.text, |word| {
+                let source = word.source();
+                let between = &segment.text[end..source.start];
+                end = source.end;
+                quoted = between.chars().fold(quoted, within_quotes);
+                if let Some(lexicon) = &self.lexicon {
+                    if between.contains(SENTENCE_END) {
+                        relations.end_sentence();
+                    }
+                    completed.clear();
+                    lexicon.look_up(word, &mut concepts);
+                    relations.next(lexicon, &concepts, |term| completed.push(term));
+                }
                 for (block, Block { config, .. }) in self.blocks.iter().enumerate() {
-                    if config.field == Field::Title && !segment.is_title {
+                    let reads = match config.field {
+                        Field::Document => true,
+                        Field::Title => segment.is_title,
+                        Field::Own => !quoted,
+                        Field::Quoted => quoted,
+                    };
+                    if !reads {
                         continue;
                     }
                     let at = |term, characters: Range<usize>| Occurrence {
@@ -175,6 +244,16 @@ impl Space {
                         BlockKind::Ngrams { min, max } => {
                             word.ngrams(min..max + 1).for_each(|(term, characters)| found(at(term, characters)));
                         }
+                        BlockKind::Concepts => {
+                            for (lexicon, concept) in
+                                self.lexicon.iter().flat_map(|lexicon| concepts.iter().map(move |of| (lexicon, *of)))
+                            {
+                                if !lexicon.is_country(concept) {
+                                    found(at(lexicon.name(concept), 1..word.length() - 1));
+                                }
+                            }
+                        }
+                        BlockKind::Relations => completed.iter().for_each(|term| found(at(term, 1..word.length() - 1))),
                         BlockKind::Shape => {}
                     }
                 }
@@ -264,7 +343,8 @@ impl Counter {
 }
 
 /// ln((1 + n) / (1 + df)) + 1: as if one more document had every term once (scikit-learn's `smooth_idf`).
-fn idf(documents: u32, df: u32) -> f64 {
+#[must_use]
+pub fn idf(documents: u32, df: u32) -> f64 {
     libm::log((1.0 + f64::from(documents)) / (1.0 + f64::from(df))) + 1.0
 }
 

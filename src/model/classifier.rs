@@ -30,6 +30,12 @@ pub struct Options {
 /// Why an answer deserves doubt, or how it came about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reason {
+    /// The text is not in the language that the model was trained on.
+    ForeignLanguage,
+    /// There is too little of it.
+    TooShort,
+    /// The model knows few of its words.
+    UnknownVocabulary,
     /// The article is noise, but a passage around it has another topic.
     TickerOnly,
     /// No passage of the page is article.
@@ -152,7 +158,10 @@ impl Classifier {
             Some(head) if !is_noise => Some(self.predict(("stance", head), &document, &entries, options)?),
             _ => None,
         };
-        let mut reasons = Vec::new();
+        let mut reasons = match &self.model.thresholds.doubt {
+            Some(limits) if has_body => limits.reasons(&self.model.document, &document),
+            _ => Vec::new(),
+        };
         if is_noise && self.ticker_has_topic(scratch, article.text, &passages, options)? {
             reasons.push(Reason::TickerOnly);
         }

@@ -2,7 +2,7 @@
 //!
 //! The tensors are `SPACE.N.terms` (U8: the terms of block N, sorted, each followed by a line feed), `SPACE.N.idf` (F32),
 //! `HEAD.weights` (F32, features × labels), `HEAD.bias` (F64), `HEAD.out_of_fold.logits` (F32, articles × labels) and
-//! `HEAD.out_of_fold.labels` (U32); SPACE is `document` or `passage`, HEAD is `topic`, `stance` or `role`. The metadata
+//! `HEAD.out_of_fold.labels` (U32), and `lexicon` (U8: its lines, where the model has one); SPACE is `document` or `passage`, HEAD is `topic`, `stance` or `role`. The metadata
 //! key `depeche` holds the rest as JSON with sorted keys (labels, temperatures, priors, settings), so that the same model has the same bytes.
 //!
 //! Loading checks everything that serving relies on and refuses the file with the reason otherwise: it never panics,
@@ -20,14 +20,19 @@ use sha2::{Digest, Sha256};
 
 use super::head::{Head, OutOfFold};
 use super::role::{BODY, REPEATED, RoleHead};
-use super::{Model, Thresholds, Training};
-use crate::features::{Block, BlockConfig, BlockKind, Space, Vocabulary};
+use super::{DoubtLimits, Model, Thresholds, Training};
+use crate::features::{Block, BlockConfig, BlockKind, Lexicon, Space, Vocabulary};
 
 /// The format that this version writes.
-pub const FORMAT: u64 = 1;
+///
+/// Format 1 had no `thresholds.doubt`; it loads without those limits.
+pub const FORMAT: u64 = 2;
 
 /// The only metadata key.
 const KEY: &str = "depeche";
+
+/// The name of the tensor that holds the lexicon.
+const LEXICON: &str = "lexicon";
 
 /// The largest n-gram that a model may ask for.
 const LONGEST_NGRAM: usize = 32;
@@ -126,6 +131,10 @@ impl Model {
             training: self.training.clone(),
         };
         write_space(&mut header, &mut tensors, "document", &self.document);
+        if let Some(lexicon) = self.document.lexicon() {
+            let bytes = lexicon.to_text().into_bytes();
+            tensors.insert(LEXICON.into(), Tensor { dtype: Dtype::U8, shape: vec![bytes.len()], bytes });
+        }
         for (name, head) in self.heads() {
             write_head(&mut header, &mut tensors, name, head);
         }
@@ -156,7 +165,7 @@ impl Model {
             serde_json::from_str(header).map_err(|error| inconsistent(format!("metadata: {error}")))?;
         let format = version.get("format").and_then(serde_json::Value::as_u64);
         match format.ok_or_else(|| inconsistent("the metadata has no format number"))? {
-            FORMAT => {}
+            1..=FORMAT => {}
             0 => return Err(inconsistent("there is no format 0")),
             found => return Err(LoadError::Newer { found }),
         }
@@ -260,7 +269,12 @@ impl Reading<'_> {
     fn model(&mut self) -> Result<Model, LoadError> {
         let header = self.header;
         check_name(&header.name)?;
-        let document = self.space("document")?;
+        let lexicon = self.lexicon()?;
+        let document = self.space("document")?.with_lexicon(lexicon);
+        let needs_lexicon = |block: &Block| matches!(block.config.kind, BlockKind::Concepts | BlockKind::Relations);
+        if document.lexicon().is_none() && document.blocks().iter().any(needs_lexicon) {
+            return Err(inconsistent("document: a block of concepts or relations, but no lexicon"));
+        }
         let topic = self.head("topic", &document)?;
         let stance = if header.heads.contains_key("stance") { Some(self.head("stance", &document)?) } else { None };
         let role = match &header.role {
@@ -284,6 +298,9 @@ impl Reading<'_> {
             return Err(inconsistent(format!("the noise label {label:?} is no topic")));
         }
         check_probability("thresholds.ticker_only", header.thresholds.ticker_only)?;
+        if let Some(DoubtLimits { most_unknown, .. }) = header.thresholds.doubt {
+            check_probability("thresholds.doubt.most_unknown", most_unknown)?;
+        }
         Ok(Model {
             name: header.name.clone(),
             version: String::new(),
@@ -295,6 +312,15 @@ impl Reading<'_> {
             thresholds: header.thresholds.clone(),
             training: header.training.clone(),
         })
+    }
+
+    fn lexicon(&mut self) -> Result<Option<Lexicon>, LoadError> {
+        if !self.tensors.names().contains(&LEXICON) {
+            return Ok(None);
+        }
+        let (_, bytes) = self.tensor(LEXICON, Dtype::U8, 1)?;
+        let text = std::str::from_utf8(bytes).map_err(|error| inconsistent(format!("{LEXICON}: {error}")))?;
+        Lexicon::parse(text).map(Some).map_err(|error| inconsistent(format!("{LEXICON}: {error}")))
     }
 
     fn space(&mut self, name: &str) -> Result<Space, LoadError> {

@@ -3,12 +3,14 @@
 //! - [`head`]: labels, weights, temperature and priors; features to probabilities
 //! - [`calibration`]: the temperature
 //! - [`role`]: which passages of a page are article and which are noise
+//! - [`doubt`]: whether an article is like those that the model was trained on
 //! - [`explain`]: what each term contributed to a logit
 //! - [`classifier`]: an article in, an answer out
 //! - [`mod@file`]: reading and writing the model file
 
 pub mod calibration;
 pub mod classifier;
+pub mod doubt;
 pub mod explain;
 pub mod file;
 #[cfg(test)]
@@ -21,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::features::Space;
 
 pub use classifier::{Answer, Article, Classifier, InvalidArticle, Options, Prediction, Reason};
+pub use doubt::DoubtLimits;
 pub use explain::{Contribution, Explanation};
 pub use file::LoadError;
 pub use head::{Head, InvalidPriors, OutOfFold, Priors};
@@ -59,11 +62,14 @@ pub struct Thresholds {
     /// A noise passage that gets another topic than noise with at least this probability makes an article that is
     /// noise itself [`Reason::TickerOnly`].
     pub ticker_only: f64,
+    /// Limits on the article's words; absent in models of format 1, and where the features have no words.
+    #[serde(default)]
+    pub doubt: Option<DoubtLimits>,
 }
 
 impl Default for Thresholds {
     fn default() -> Self {
-        Self { ticker_only: 0.5 }
+        Self { ticker_only: 0.5, doubt: None }
     }
 }
 

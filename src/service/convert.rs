@@ -110,6 +110,9 @@ pub fn response(
 
 fn reason(reason: Reason) -> pb::Reason {
     match reason {
+        Reason::ForeignLanguage => pb::Reason::ForeignLanguage,
+        Reason::TooShort => pb::Reason::TooShort,
+        Reason::UnknownVocabulary => pb::Reason::UnknownVocabulary,
         Reason::TickerOnly => pb::Reason::TickerOnly,
         Reason::NoBody => pb::Reason::NoBody,
     }

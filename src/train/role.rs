@@ -1,8 +1,8 @@
 //! Training the head that tells article from noise.
 //!
 //! It learns from the passages of marked pages, and from the labelled articles, whose text is article throughout. Those
-//! are shown in the three forms that collectors deliver: the text alone, with the title as first line, and as one long
-//! line; each article in one of them by turns. Passages marked as repeated are left out: repetition is seen, not
+//! are shown in the forms that collectors deliver: the text alone or, by turns, with the title as first line; and every
+//! second article also as one long line. Passages marked as repeated are left out: repetition is seen, not
 //! learnt.
 
 use std::borrow::Cow;
@@ -11,7 +11,7 @@ use ndarray::Array1;
 
 use super::corpus::{LabelledArticle, check_labels, counts};
 use super::pages::MarkedPage;
-use super::run::{Fitting, TrainError, TrainParams, fit_head};
+use super::run::{Fitting, Leads, TrainError, TrainParams, fit_head};
 use crate::features::shape::Shapes;
 use crate::features::{BlockConfig, BlockKind, Document, Field, Scratch, Space, SparseMatrix};
 use crate::model::RoleHead;
@@ -19,7 +19,7 @@ use crate::model::role::{BODY, REPEATED};
 use crate::page::{self, Passage};
 
 /// Articles beyond this number, spread evenly over the corpus, teach the head nothing new.
-const ARTICLES: usize = 2000;
+const ARTICLES: usize = 4000;
 
 /// Above this a passage is noise.
 const THRESHOLD: f64 = 0.5;
@@ -70,15 +70,16 @@ pub(super) fn train(
     let labels: Vec<String> = counts.keys().map(|label| (*label).to_owned()).collect();
     let targets: Array1<usize> =
         kinds.iter().filter_map(|kind| labels.binary_search_by(|label| label.as_str().cmp(kind)).ok()).collect();
-    let space = Space::fit(blocks(), rows.iter().cloned());
+    let space = Space::fit(blocks(), None, rows.iter().cloned());
     let mut scratch = Scratch::default();
     let mut matrix = SparseMatrix::new(space.features());
     for row in &rows {
         matrix.push_vector(space.vector(&mut scratch, row));
     }
     let all = (0..rows.len()).collect();
-    let (mut head, fitting) = fit_head(&TrainParams { c: C, ..params.clone() }, &matrix, (all, targets, groups), labels)
-        .map_err(|source| TrainError::Solver { head: "role".into(), source })?;
+    let (mut head, fitting) =
+        fit_head(&TrainParams { c: C, ..params.clone() }, &matrix, (all, targets, groups), labels, Leads::default())
+            .map_err(|source| TrainError::Solver { head: "role".into(), source })?;
     #[expect(clippy::cast_precision_loss, reason = "a handful of kinds")]
     let other = (1.0 - BODY_PRIOR) / (head.labels.len() - 1) as f64;
     head.priors = head.labels.iter().map(|label| if label == BODY { BODY_PRIOR } else { other }).collect();
@@ -104,15 +105,19 @@ fn examples<'a>(articles: &'a [LabelledArticle], pages: &'a [MarkedPage]) -> Vec
         group: page.group.clone().unwrap_or_else(|| format!("page {at}")),
     });
     let chosen = articles.len().min(ARTICLES);
-    let whole = (0..chosen).map(|at| {
+    let whole = (0..chosen).flat_map(|at| {
         let article = &articles[at * articles.len() / chosen];
-        let text = match at % 3 {
-            0 => Cow::Borrowed(article.text.as_str()),
-            1 => Cow::Owned(format!("{}\n{}", article.title, article.text)),
-            _ => Cow::Owned(one_line(&article.text)),
+        let example = |text: Cow<'a, str>| {
+            let passages = page::split(&text).into_iter().map(|passage| (passage, BODY.to_owned())).collect();
+            Example { text, passages, group: article.group.clone().unwrap_or_else(|| article.id.clone()) }
         };
-        let passages = page::split(&text).into_iter().map(|passage| (passage, BODY.to_owned())).collect();
-        Example { text, passages, group: article.group.clone().unwrap_or_else(|| article.id.clone()) }
+        let lines = if at % 4 < 2 {
+            Cow::Borrowed(article.text.as_str())
+        } else {
+            Cow::Owned(format!("{}\n{}", article.title, article.text))
+        };
+        let line = (at % 2 == 0).then(|| example(Cow::Owned(one_line(&article.text))));
+        std::iter::once(example(lines)).chain(line)
     });
     marked.chain(whole).collect()
 }

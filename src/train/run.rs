@@ -1,5 +1,10 @@
 //! A training run: from labelled articles and marked pages to a model.
 //!
+//! Topic and stance share one vector of an article, but each leans on its blocks in its own way ([`TOPIC_WEIGHTS`],
+//! [`STANCE_WEIGHTS`]): the values are scaled before the solver sees them and the weights scaled back, which is the same as a
+//! penalty of its own for each block, and costs nothing when serving. The lead of an article can be a row of its own
+//! ([`Leads`]).
+//!
 //! The order is that of serving: the role head is trained first and applied to every article, so that topic and stance
 //! learn from the same body passages that they will be given. Each head is calibrated on predictions for articles
 //! that its weights were not fitted on; the folds share vocabulary and idf, which hold no label.
@@ -16,10 +21,12 @@ use super::pages::MarkedPage;
 use super::solver::{LinearModel, LogisticParams, SolverError};
 use super::{folds, role};
 use crate::evaluate::{Outcome, report};
-use crate::features::{BlockConfig, BlockKind, Document, Field, Scratch, Space, SparseMatrix, SparseRows};
+use crate::features::{BlockConfig, BlockKind, Document, Field, Lexicon, Scratch, Space, SparseMatrix, SparseRows};
 use crate::model::head::{InvalidPriors, Priors, greatest};
 use crate::model::role::{body, passages};
-use crate::model::{Head, HeadScores, LoadError, Model, OutOfFold, RoleHead, Thresholds, Training, calibration, file};
+use crate::model::{
+    DoubtLimits, Head, HeadScores, LoadError, Model, OutOfFold, RoleHead, Thresholds, Training, calibration, file,
+};
 
 /// Settings of a training run.
 #[derive(Debug, Clone)]
@@ -42,6 +49,10 @@ pub struct TrainParams {
     pub seed: u64,
     /// How frequent labels are in use; heads not named get equal priors.
     pub priors: Priors,
+    /// How much an article's lead counts beside the article for the topic; 0: not at all.
+    pub lead_weight: f32,
+    /// Words and their concepts, for features beside the words themselves.
+    pub lexicon: Option<Lexicon>,
 }
 
 impl Default for TrainParams {
@@ -56,6 +67,8 @@ impl Default for TrainParams {
             calibration_folds: 5,
             seed: 0,
             priors: Priors::new(),
+            lead_weight: 0.0,
+            lexicon: None,
         }
     }
 }
@@ -99,6 +112,61 @@ pub struct Fitting {
     pub scores: Option<HeadScores>,
 }
 
+/// Words of the text that are its lead: about a first paragraph.
+const LEAD_WORDS: usize = 60;
+
+/// Rows of leads in the matrix of articles: the lead of the article in row n stands in row `first` + n, which is empty where
+/// there is none. A topic is decided by headline and first paragraph, and many articles are hardly more than that; a head
+/// that was shown both knows what little text is worth.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Leads {
+    /// How much a lead counts beside its article; 0: nothing.
+    weight: f32,
+    /// The row of the first lead.
+    first: usize,
+}
+
+/// Names of blocks, each with a weight.
+type BlockWeights = [(&'static str, f64); 7];
+
+/// The blocks of an article's vector, and their weights in it.
+const WEIGHTS: BlockWeights = [
+    ("word", 1.0),
+    ("ngram", 1.0),
+    ("title_ngram", 0.5),
+    ("own_word", 1.0),
+    ("quoted_word", 1.0),
+    ("concept", 1.0),
+    ("relation", 1.0),
+];
+
+/// The blocks that every article's vector has: the first of [`WEIGHTS`].
+const ALWAYS: usize = 3;
+
+/// How much the topic head leans on each block: a weight is more regularised the less its block has of the vector. What
+/// a text is about is told best by its own words, and by what stands beside states.
+const TOPIC_WEIGHTS: BlockWeights = [
+    ("word", 1.0),
+    ("ngram", 1.0),
+    ("title_ngram", 0.5),
+    ("own_word", 0.0),
+    ("quoted_word", 0.0),
+    ("concept", 0.0),
+    ("relation", 0.25),
+];
+
+/// How much the stance head leans on each block. What the source says itself counts for more than what it quotes. Words
+/// of praise and blame are rare and many: concepts carry them from the corpus to texts that use others.
+const STANCE_WEIGHTS: BlockWeights = [
+    ("word", 0.0),
+    ("ngram", 1.0),
+    ("title_ngram", 0.5),
+    ("own_word", 1.0),
+    ("quoted_word", 0.5),
+    ("concept", 1.25),
+    ("relation", 0.0),
+];
+
 /// Trains a model. `stage` is told what comes next, for a person who waits.
 ///
 /// # Errors
@@ -114,7 +182,7 @@ pub fn train(
     let mut training = Training {
         articles: articles.len() as u64,
         pages: pages.len() as u64,
-        data_digest: digest(articles, pages),
+        data_digest: digest(articles, pages, params.lexicon.as_ref()),
         ..Training::default()
     };
     let mut role = None;
@@ -126,13 +194,18 @@ pub fn train(
         role = Some(head);
     }
     stage("reading terms");
+    let has_stances = articles.iter().any(|article| article.stance.is_some());
     let documents = documents(articles, role.as_ref());
-    let space = Space::fit(blocks(params), documents.iter().flatten().cloned());
+    let space = Space::fit(blocks(params, has_stances), params.lexicon.clone(), documents.iter().flatten().cloned());
+    let with_body: Vec<&Document<'_>> = documents.iter().flatten().collect();
+    let doubt = DoubtLimits::fit(&space, with_body.into_iter());
     stage("making vectors");
-    let matrix = vectors(&space, &documents);
+    let leads: Vec<Option<Document<'_>>> =
+        documents.iter().map(|document| document.as_ref().and_then(|document| document.lead(LEAD_WORDS))).collect();
+    let matrix = vectors(&space, &[documents.as_slice(), &leads].concat());
     tracing::info!(articles = articles.len(), features = space.features(), entries = matrix.entries(), "vectors made");
     let groups: Vec<&str> = articles.iter().map(|article| article.group.as_deref().unwrap_or(&article.id)).collect();
-    let mut fit = |name: &str, label: &dyn Fn(&LabelledArticle) -> Option<String>| {
+    let mut fit = |name: &str, weights: &BlockWeights, lead_weight: f32, label: &dyn Fn(&LabelledArticle) -> Option<String>| {
         stage(&format!("fitting the {name} head"));
         let rows: Vec<(usize, String)> = articles
             .iter()
@@ -142,9 +215,18 @@ pub fn train(
         let labels: Vec<String> = counts(rows.iter().map(|(_, label)| label.as_str())).into_keys().map(str::to_owned).collect();
         let targets = rows.iter().filter_map(|(_, label)| labels.binary_search(label).ok()).collect();
         let groups = rows.iter().map(|(row, _)| groups[*row]).collect();
+        let factors = factors(&space, weights);
+        let leads = Leads { weight: lead_weight, first: documents.len() };
+        let matrix = matrix.scaled(|feature| factors[space.term(feature).0]);
         let (mut head, fitting) =
-            fit_head(params, &matrix, (rows.iter().map(|(row, _)| *row).collect(), targets, groups), labels)
+            fit_head(params, &matrix, (rows.iter().map(|(row, _)| *row).collect(), targets, groups), labels, leads)
                 .map_err(|source| TrainError::Solver { head: name.to_owned(), source })?;
+        // Weights on scaled values become weights on the values themselves.
+        for (feature, mut weights) in (0..).zip(head.weights.rows_mut()) {
+            let factor = factors[space.term(feature).0];
+            #[expect(clippy::cast_possible_truncation, reason = "weights are stored in single precision")]
+            weights.mapv_inplace(|weight| (f64::from(weight) * factor) as f32);
+        }
         head.priors = head.priors_from(name, &params.priors)?;
         tracing::info!(
             head = name,
@@ -155,11 +237,11 @@ pub fn train(
         );
         Ok::<_, TrainError>((head, fitting.scores))
     };
-    let (topic, scores) = fit("topic", &|article| Some(article.topic.clone()))?;
+    let (topic, scores) = fit("topic", &TOPIC_WEIGHTS, params.lead_weight, &|article| Some(article.topic.clone()))?;
     training.topic = scores;
     let mut stance = None;
-    if articles.iter().any(|article| article.stance.is_some()) {
-        let (head, scores) = fit("stance", &|article| article.stance.clone())?;
+    if has_stances {
+        let (head, scores) = fit("stance", &STANCE_WEIGHTS, 0.0, &|article| article.stance.clone())?;
         training.stance = scores;
         stance = Some(head);
     }
@@ -171,7 +253,7 @@ pub fn train(
         topic,
         stance,
         role,
-        thresholds: Thresholds::default(),
+        thresholds: Thresholds { doubt, ..Thresholds::default() },
         training,
     };
     model.check_priors(&params.priors)?;
@@ -183,6 +265,9 @@ fn check(params: &TrainParams, articles: &[LabelledArticle]) -> Result<(), Train
     file::check_name(&params.name).map_err(TrainError::Name)?;
     if params.calibration_folds == 1 {
         return Err(TrainError::Setting("1 calibration fold: it must be 0 (none) or at least 2".into()));
+    }
+    if !(0.0..=1.0).contains(&params.lead_weight) {
+        return Err(TrainError::Setting(format!("a lead weight of {}: it must be 0 to 1", params.lead_weight)));
     }
     let topics = counts(articles.iter().map(|article| article.topic.as_str()));
     check_labels("topic", &topics)?;
@@ -211,23 +296,42 @@ fn check(params: &TrainParams, articles: &[LabelledArticle]) -> Result<(), Train
     Ok(())
 }
 
-/// The blocks of an article's features; measured on eleven languages of MasakhaNEWS and on
-/// FreSaDa, where these three gave the best mean of weighted F1.
-fn blocks(params: &TrainParams) -> Vec<BlockConfig> {
-    let ngrams = BlockKind::Ngrams { min: 2, max: 5 };
-    let block = |at: usize, name: &str, kind, field, min_df, weight| BlockConfig {
+/// The blocks of an article's features. The first three gave the best mean of weighted F1 on eleven languages of MasakhaNEWS;
+/// n-grams of six characters, shorter in titles, since then on four of them. The source's own words and those that it quotes
+/// are for stances, where there are any; concepts and relations come with a lexicon.
+fn blocks(params: &TrainParams, has_stances: bool) -> Vec<BlockConfig> {
+    let ngrams = |max| BlockKind::Ngrams { min: 2, max };
+    let block = |name: &str, kind, field, min_df, max_features| BlockConfig {
         name: name.into(),
         kind,
         field,
         min_df,
-        max_features: params.max_features[at],
-        weight,
+        max_features,
+        weight: WEIGHTS.iter().find(|(block, _)| *block == name).map_or(1.0, |(_, weight)| *weight),
     };
-    vec![
-        block(0, "word", BlockKind::Words, Field::Document, 2, 1.0),
-        block(1, "ngram", ngrams, Field::Document, 5, 1.0),
-        block(2, "title_ngram", ngrams, Field::Title, 2, 0.5),
-    ]
+    let mut blocks = vec![
+        block("word", BlockKind::Words, Field::Document, 2, params.max_features[0]),
+        block("ngram", ngrams(6), Field::Document, 5, params.max_features[1]),
+        block("title_ngram", ngrams(5), Field::Title, 2, params.max_features[2]),
+    ];
+    if has_stances {
+        blocks.push(block("own_word", BlockKind::Words, Field::Own, 2, params.max_features[0]));
+        blocks.push(block("quoted_word", BlockKind::Words, Field::Quoted, 2, params.max_features[0]));
+    }
+    if params.lexicon.is_some() {
+        blocks.push(block("concept", BlockKind::Concepts, Field::Document, 2, 0));
+        blocks.push(block("relation", BlockKind::Relations, Field::Document, 2, 0));
+    }
+    blocks
+}
+
+/// For each head the factor of each block: √ of the weight that the head gives it over that which it has in the vector.
+/// Weights are relative to those of the blocks that are always there, so that these are the same whatever else there is.
+fn factors(space: &Space, weights: &BlockWeights) -> Vec<f64> {
+    let base: f64 = WEIGHTS[..ALWAYS].iter().map(|(_, weight)| weight).sum();
+    let named = |name: &str| weights.iter().find(|(block, _)| *block == name).map_or(0.0, |(_, weight)| *weight);
+    let blocks = space.blocks().iter().zip(space.scales());
+    blocks.map(|(block, scale)| libm::sqrt(named(&block.config.name) / base) / scale).collect()
 }
 
 /// The body of each article. Where nothing of it is body, serving has its answer without looking at the terms, and
@@ -265,6 +369,7 @@ pub(super) fn fit_head(
     matrix: &SparseMatrix,
     (rows, targets, groups): (Vec<usize>, Array1<usize>, Vec<&str>),
     labels: Vec<String>,
+    leads: Leads,
 ) -> Result<(Head, Fitting), SolverError> {
     let settings = LogisticParams::new(labels.len())
         .c(params.c)
@@ -272,8 +377,14 @@ pub(super) fn fit_head(
         .max_iterations(params.max_iterations)
         .check()?;
     let fit = |chosen: &[usize]| {
-        let records = SparseRows { matrix, rows: chosen.iter().map(|at| rows[*at]).collect() };
-        settings.fit(&DatasetBase::new(records, chosen.iter().map(|at| targets[*at]).collect()))
+        let mut shown: Vec<(usize, usize, f32)> = chosen.iter().map(|at| (rows[*at], targets[*at], 1.0)).collect();
+        if leads.weight > 0.0 {
+            let of = |at: &usize| (rows[*at] + leads.first, targets[*at], leads.weight);
+            shown.extend(chosen.iter().map(of).filter(|(row, _, _)| matrix.row(*row).next().is_some()));
+        }
+        let records = SparseRows { matrix, rows: shown.iter().map(|(row, _, _)| *row).collect() };
+        let data = DatasetBase::new(records, shown.iter().map(|(_, target, _)| *target).collect());
+        settings.fit(&data.with_weights(shown.iter().map(|(_, _, weight)| *weight).collect()))
     };
     let all: Vec<usize> = (0..rows.len()).collect();
     let model = fit(&all)?;
@@ -360,7 +471,7 @@ fn scores(head: &Head) -> HeadScores {
 }
 
 /// SHA-256 of everything that is learnt from, each part preceded by its length.
-fn digest(articles: &[LabelledArticle], pages: &[MarkedPage]) -> String {
+fn digest(articles: &[LabelledArticle], pages: &[MarkedPage], lexicon: Option<&Lexicon>) -> String {
     let mut hasher = Sha256::new();
     let mut add = |part: &str| {
         hasher.update((part.len() as u64).to_le_bytes());
@@ -374,6 +485,9 @@ fn digest(articles: &[LabelledArticle], pages: &[MarkedPage]) -> String {
     for page in pages {
         add(&page.text);
         page.passages.iter().for_each(|(_, kind)| add(kind));
+    }
+    if let Some(lexicon) = lexicon {
+        add(&lexicon.to_text());
     }
     file::hexadecimal(&hasher.finalize())
 }

@@ -149,7 +149,7 @@ impl<'a> Fit<SparseRows<'a>, Array1<usize>, SolverError> for ValidLogisticParams
     type Object = LinearModel;
 
     fn fit(&self, data: &DatasetBase<SparseRows<'a>, Array1<usize>>) -> Result<LinearModel, SolverError> {
-        let loss = Loss::new(self, &data.records, &data.targets)?;
+        let loss = Loss::new(self, data)?;
         let size = loss.features * self.labels + self.labels;
         let objective = Objective { loss, last: RefCell::default() };
         let solver_error = |error: argmin::core::Error| SolverError::NotConverged {
@@ -213,7 +213,7 @@ struct Loss<'a> {
     targets: &'a [usize],
     features: usize,
     labels: usize,
-    /// For each label s / Σ s.
+    /// For each row s / Σ s.
     weights: Vec<f64>,
     /// 1 / (C · Σ s).
     penalty: f64,
@@ -233,21 +233,24 @@ struct Evaluation {
 }
 
 impl<'a> Loss<'a> {
-    fn new(settings: &ValidLogisticParams, rows: &'a SparseRows<'a>, targets: &'a Array1<usize>) -> Result<Self, SolverError> {
+    fn new(settings: &ValidLogisticParams, data: &'a DatasetBase<SparseRows<'a>, Array1<usize>>) -> Result<Self, SolverError> {
+        let (rows, targets) = (&data.records, &data.targets);
+        let weight = |row: usize| f64::from(data.weight_for(row));
         let labels = settings.labels;
         let targets = targets.as_slice().filter(|targets| targets.len() == rows.nsamples());
         let targets = targets.ok_or_else(|| SolverError::Labels("there are not as many labels as rows".into()))?;
-        let mut counts = vec![0_u32; labels];
-        for target in targets {
-            *counts.get_mut(*target).ok_or_else(|| SolverError::Labels(format!("label {target} of {labels}")))? += 1;
+        let mut counts = vec![0.0; labels];
+        for (row, target) in targets.iter().enumerate() {
+            *counts.get_mut(*target).ok_or_else(|| SolverError::Labels(format!("label {target} of {labels}")))? += weight(row);
         }
-        if let Some(label) = counts.iter().position(|count| *count == 0) {
+        if let Some(label) = counts.iter().position(|count| *count == 0.0) {
             return Err(SolverError::Labels(format!("label {label} has no row")));
         }
         // Balanced: every label weighs Σ s / k, and Σ s = n.
-        #[expect(clippy::cast_precision_loss, reason = "fewer than 2^52 rows")]
-        let (n, k) = (targets.len() as f64, labels as f64);
-        let weights = counts.iter().map(|count| 1.0 / (k * f64::from(*count))).collect();
+        #[expect(clippy::cast_precision_loss, reason = "a model has few labels")]
+        let k = labels as f64;
+        let n: f64 = counts.iter().sum();
+        let weights = targets.iter().enumerate().map(|(row, target)| weight(row) / (k * counts[*target])).collect();
         let c = if labels == 2 { settings.c / 2.0 } else { settings.c };
         Ok(Self { rows, targets, features: rows.nfeatures(), labels, weights, penalty: 1.0 / (c * n) })
     }
@@ -285,9 +288,9 @@ impl<'a> Loss<'a> {
                 logits.iter_mut().zip(weights).for_each(|(logit, weight)| *logit += f64::from(value) * weight);
             }
             let mut errors = softmax(logits.iter().copied());
-            cost -= self.weights[target] * libm::log(errors[target].max(f64::MIN_POSITIVE));
+            cost -= self.weights[at] * libm::log(errors[target].max(f64::MIN_POSITIVE));
             errors[target] -= 1.0;
-            errors.iter_mut().for_each(|error| *error *= self.weights[target]);
+            errors.iter_mut().for_each(|error| *error *= self.weights[at]);
             for (feature, value) in self.rows.matrix.row(row) {
                 let sums = &mut gradient[feature * k..(feature + 1) * k];
                 sums.iter_mut().zip(&errors).for_each(|(sum, error)| *sum += f64::from(value) * error);

@@ -120,6 +120,30 @@ fn training_gives_the_same_bytes_on_any_number_of_threads() {
 }
 
 #[test]
+fn a_lexicon_carries_a_label_to_words_that_were_never_seen() {
+    let dir = Dir::new();
+    dir.file("lexicon.tsv", "SUCCESS\tréussite\nSUCCESS\ttriomph*\nFAILURE\téchec\nFAILURE\tdéconfiture\ncountry:NE\tniger\n");
+    let output = trained(&dir, &["--lexicon", "lexicon.tsv", "--lead-weight", "0.5"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let ask = |word: &str| {
+        let line = format!("{{\"text\": \"Le match : {word} sur toute la ligne\"}}\n");
+        let args = ["classify", "--jsonl", "--max-contributions", "50", "--model", "m.safetensors"];
+        serde_json::from_str::<Value>(&stdout(&dir.run_with(&args, line))).unwrap()["stance"].clone()
+    };
+    let (good, bad) = (ask("triomphe"), ask("déconfiture"));
+    assert_eq!((&good["label"], &bad["label"]), (&"pour".into(), &"contre".into()));
+    let concept = good["contributions"].as_array().unwrap().iter().find(|term| term["block"] == "concept").unwrap();
+    assert_eq!((&concept["term"], &concept["occurrences"][0]["begin"]), (&"SUCCESS".into(), &11.into()));
+    let inspected = stdout(&dir.run(&["inspect", "--model", "m.safetensors"]));
+    assert!(inspected.contains("lexicon: 3 concepts"), "{inspected}");
+    dir.file("torn.tsv", "SUCCESS réussite\n");
+    let error = failure(&dir.run(&["train", "--data", "corpus.jsonl", "--out", "n.safetensors", "--lexicon", "torn.tsv"]));
+    assert_eq!(error, "error: lexicon torn.tsv: line 1: not a concept and an entry with one tab between them");
+    let error = failure(&trained(&dir, &["--lead-weight", "2"]));
+    assert_eq!(error, "error: a lead weight of 2: it must be 0 to 1");
+}
+
+#[test]
 fn there_are_never_more_folds_than_articles() {
     let output = trained(&Dir::new(), &["--calibration-folds", "18446744073709551615"]);
     assert!(

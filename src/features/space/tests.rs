@@ -17,7 +17,7 @@ fn close(found: f64, expected: f64) {
 #[test]
 fn one_block_of_words_by_hand() {
     let documents = articles(&[("", "a a b"), ("", "b c"), ("", "b")]);
-    let space = Space::fit(vec![block("word", BlockKind::Words, Field::Document)], documents.clone());
+    let space = Space::fit(vec![block("word", BlockKind::Words, Field::Document)], None, documents.clone());
     assert_eq!(space.blocks()[0].vocabulary.iter().collect::<Vec<_>>(), ["a", "b", "c"]);
     // idf: a, c: ln(4/2) + 1 = 1.693147; b: ln(4/4) + 1 = 1.
     close(f64::from(space.blocks()[0].idf[0]), 1.693_147_180_6);
@@ -41,7 +41,7 @@ fn blocks_are_scaled_by_their_weights_and_a_title_stands_in_once() {
     let text = "x\ny";
     let untitled = Document::article("", text, [0..1, 2..3]);
     let titled = Document::article("x", text, [2..3]);
-    let space = Space::fit(configs, [untitled.clone(), titled.clone()]);
+    let space = Space::fit(configs, None, [untitled.clone(), titled.clone()]);
     let mut scratch = Scratch::default();
     let vector = space.vector(&mut scratch, &untitled).to_vec();
     // Both words in both documents: idf 1. Block one: 1/sqrt 2 * sqrt(1/1.5); block two: sqrt(0.5/1.5).
@@ -57,9 +57,9 @@ fn blocks_are_scaled_by_their_weights_and_a_title_stands_in_once() {
 fn rare_terms_go_and_a_limit_keeps_the_most_frequent() {
     let documents = articles(&[("", "a b c"), ("", "a b d"), ("", "a e")]);
     let config = BlockConfig { min_df: 2, ..block("word", BlockKind::Words, Field::Document) };
-    let space = Space::fit(vec![config.clone()], documents.clone());
+    let space = Space::fit(vec![config.clone()], None, documents.clone());
     assert_eq!(space.blocks()[0].vocabulary.iter().collect::<Vec<_>>(), ["a", "b"]);
-    let space = Space::fit(vec![BlockConfig { max_features: 1, ..config }], documents);
+    let space = Space::fit(vec![BlockConfig { max_features: 1, ..config }], None, documents);
     assert_eq!(space.blocks()[0].vocabulary.iter().collect::<Vec<_>>(), ["a"]);
 }
 
@@ -69,7 +69,7 @@ fn unknown_terms_and_empty_blocks_leave_a_zero_vector() {
         BlockConfig { min_df: 9, ..block("none", BlockKind::Words, Field::Document) },
         block("ngram", BlockKind::Ngrams { min: 2, max: 2 }, Field::Document),
     ];
-    let space = Space::fit(configs, articles(&[("", "ab")]));
+    let space = Space::fit(configs, None, articles(&[("", "ab")]));
     assert_eq!(space.term(0), (1, " a"));
     let unknown = Document::article("", "zz", [0..2]);
     assert!(space.vector(&mut Scratch::default(), &unknown).is_empty());
@@ -77,7 +77,7 @@ fn unknown_terms_and_empty_blocks_leave_a_zero_vector() {
 
 #[test]
 fn places_lead_back_to_title_and_text() {
-    let space = Space::fit(vec![block("ngram", BlockKind::Ngrams { min: 3, max: 3 }, Field::Document)], []);
+    let space = Space::fit(vec![block("ngram", BlockKind::Ngrams { min: 3, max: 3 }, Field::Document)], None, []);
     let (title, text) = ("Été", "x  L’Étape");
     let document = Document::article(title, text, [3..text.len()]);
     let mut places = Vec::new();
@@ -92,3 +92,19 @@ fn places_lead_back_to_title_and_text() {
 }
 
 use crate::features::Origin;
+
+#[test]
+fn own_and_quoted_words_are_told_apart_whatever_the_quotation_marks() {
+    let configs = vec![block("own", BlockKind::Words, Field::Own), block("quoted", BlockKind::Words, Field::Quoted)];
+    for text in ["Il a dit « oui, oui », puis rien", "Il a dit “oui, oui”, puis rien", "Il a dit \"oui, oui\", puis rien"] {
+        let documents = articles(&[("", text)]);
+        let space = Space::fit(configs.clone(), None, documents);
+        let terms = |at: usize| space.blocks()[at].vocabulary.iter().map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(terms(0), ["a", "dit", "il", "puis", "rien"], "{text}");
+        assert_eq!(terms(1), ["oui"], "{text}");
+    }
+    // A quotation that is never closed ends with its passage.
+    let document = Document::article("", "« Un deux\ntrois", [0..10, 11..16]);
+    let space = Space::fit(configs, None, [document]);
+    assert_eq!(space.blocks()[0].vocabulary.iter().collect::<Vec<_>>(), ["trois"]);
+}

@@ -44,7 +44,7 @@ fn the_metadata_is_one_key_with_sorted_json() {
     let (_, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
     let metadata = metadata.metadata().as_ref().unwrap();
     assert_eq!(metadata.len(), 1);
-    assert!(metadata[KEY].starts_with(r#"{"format":1,"heads":{"role":{"labels":"#), "{}", metadata[KEY]);
+    assert!(metadata[KEY].starts_with(r#"{"format":2,"heads":{"role":{"labels":"#), "{}", metadata[KEY]);
 }
 
 #[test]
@@ -56,8 +56,8 @@ fn torn_foreign_and_newer_files_are_refused_with_the_reason() {
     assert!(refusal(&[bytes.as_slice(), b"x"].concat()).contains("torn"));
     let foreign = safetensors::serialize(Vec::<(String, TensorView<'_>)>::new(), None).unwrap();
     assert!(matches!(Model::from_bytes(&foreign), Err(LoadError::Foreign)));
-    let newer = with_header(|header| header["format"] = 2.into());
-    assert_eq!(refusal(&newer), "format 2 is newer than this version of depeche reads (1); use a newer depeche");
+    let newer = with_header(|header| header["format"] = 3.into());
+    assert_eq!(refusal(&newer), "format 3 is newer than this version of depeche reads (2); use a newer depeche");
     assert!(refusal(&with_header(|header| header["format"] = 0.into())).contains("no format 0"));
     assert!(refusal(&with_header(|header| header["extra"] = 1.into())).contains("unknown field `extra`"));
 }
@@ -148,4 +148,37 @@ proptest! {
         bytes.truncate(cut.index(bytes.len()));
         prop_assert!(Model::from_bytes(&bytes).is_err());
     }
+}
+
+#[test]
+fn a_file_of_format_1_loads_and_becomes_one_of_this_format() {
+    let old = with_header(|header| {
+        header["format"] = 1.into();
+        header["thresholds"].as_object_mut().unwrap().remove("doubt");
+    });
+    let loaded = Model::from_bytes(&old).unwrap();
+    assert_eq!(loaded.thresholds.doubt, None);
+    assert_eq!(loaded.to_bytes().unwrap(), model().to_bytes().unwrap());
+}
+
+#[test]
+fn a_lexicon_is_kept_and_a_block_that_lacks_it_is_refused() {
+    let lexicon = Lexicon::parse("AGREEMENT\taccord*\ncountry:NE\tniger\n").unwrap();
+    let concepts = |model: &mut Model, lexicon: Option<Lexicon>| {
+        let mut block = block(&["AGREEMENT", "météo"]);
+        block.config.kind = BlockKind::Concepts;
+        model.document = Space::new(vec![block]).with_lexicon(lexicon);
+    };
+    let loaded = Model::from_bytes(&with_model(|model| concepts(model, Some(lexicon.clone())))).unwrap();
+    assert_eq!(loaded.document.lexicon(), Some(&lexicon));
+    let article = Article { title: "", text: "Deux accords" };
+    let answer = Classifier::new(loaded).classify(article, &Options { max_contributions: 1, ..Options::default() }).unwrap();
+    assert_eq!(answer.topic.explanation.contributions[0].term, "AGREEMENT");
+    assert!(refusal(&with_model(|model| concepts(model, None))).contains("but no lexicon"));
+    let torn = with_model(|model| concepts(model, Some(lexicon)));
+    let at = torn.windows(9).position(|bytes| bytes == b"AGREEMENT\taccord*".get(..9).unwrap()).unwrap();
+    let mut broken = torn.clone();
+    let tab = torn[at..].iter().position(|byte| *byte == b'\t').unwrap() + at;
+    broken[tab] = b' ';
+    assert!(refusal(&broken).contains("lexicon: line 1"), "{}", refusal(&broken));
 }

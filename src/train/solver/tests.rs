@@ -140,9 +140,10 @@ fn bad_settings_and_labels_are_refused() {
 fn the_gradient_is_that_of_the_loss() {
     let (rows, targets) = (rows(), Array1::from(vec![0, 1, 0, 2, 2, 1, 0, 2, 0]));
     let matrix = matrix(&rows);
-    let all = SparseRows::all(&matrix);
+    let data =
+        DatasetBase::new(SparseRows::all(&matrix), targets).with_weights(Array1::from_iter((0..9).map(|row| 1.0 + row as f32)));
     let settings = LogisticParams::new(3).c(2.0).check().unwrap();
-    let loss = Loss::new(&settings, &all, &targets).unwrap();
+    let loss = Loss::new(&settings, &data).unwrap();
     let at: Vec<f64> = (0..12).map(|n| f64::from(n * 7 % 5) / 4.0 - 0.5).collect();
     let gradient = loss.evaluate(&at).gradient;
     for (n, slope) in gradient.iter().enumerate() {
@@ -153,4 +154,27 @@ fn the_gradient_is_that_of_the_loss() {
         };
         assert!(((moved(1e-5) - moved(-1e-5)) / 2e-5 - slope).abs() < 1e-8);
     }
+}
+
+#[test]
+fn a_row_of_twice_the_weight_is_a_row_that_stands_twice() {
+    let (rows, targets) = (rows(), [0, 1, 0, 2, 2, 1, 0, 2, 0]);
+    let matrix = matrix(&rows);
+    let settings = LogisticParams::new(3).c(2.0).tolerance(1e-9).check().unwrap();
+    let fitted = |rows: Vec<usize>, weights: Option<Vec<f32>>| {
+        let targets: Array1<usize> = rows.iter().map(|row| targets[*row]).collect();
+        let data = DatasetBase::new(SparseRows { matrix: &matrix, rows }, targets);
+        let data = match weights {
+            Some(weights) => data.with_weights(Array1::from(weights)),
+            None => data,
+        };
+        settings.fit(&data).unwrap()
+    };
+    let twice = fitted((0..9).chain(0..3).collect(), None);
+    let weighted = fitted((0..9).collect(), Some([vec![2.0; 3], vec![1.0; 6]].concat()));
+    for (left, right) in twice.weights.iter().zip(&weighted.weights) {
+        assert!((left - right).abs() < 1e-7, "{left} {right}");
+    }
+    let plain = fitted((0..9).collect(), None);
+    assert!(plain.weights.iter().zip(&weighted.weights).any(|(left, right)| (left - right).abs() > 1e-3));
 }

@@ -1,0 +1,301 @@
+//! A lexicon: words and the concepts that they stand for.
+//!
+//! A model knows the words of its training articles alone. A lexicon says of many more words what they are about, so
+//! that *hypocrisie* in the corpus and *duplicité* in an article meet in one term. It is data: a file of lines
+//! `concept<TAB>entry`, where the entry is a word as the [tokenizer](crate::terms) reads it, or the beginning of words,
+//! ended by `*`. A word can have several concepts and a concept any number of entries. Concepts whose name begins with
+//! [`COUNTRY`] are states: [`Relations`] counts how many different ones a sentence names.
+//!
+//! The lexicon that a model was trained with is part of the model file.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use crate::terms::{Reader, Word};
+
+/// What the names of concepts that are states begin with.
+pub const COUNTRY: &str = "country:";
+
+/// Bytes of the longest name of a concept.
+const LONGEST_NAME: usize = 64;
+
+/// Words and their concepts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lexicon {
+    /// Names of the concepts, sorted; a concept is its index here.
+    concepts: Vec<String>,
+    /// For each concept whether it is a state.
+    is_country: Vec<bool>,
+    /// For each concept the terms that it makes beside one state and beside two.
+    beside: Vec<[Term; 2]>,
+    /// The terms of a sentence that names two and three states.
+    several: [Term; 2],
+    words: HashMap<String, Vec<u16>>,
+    stems: HashMap<String, Vec<u16>>,
+    /// Characters of the shortest and of the longest stem.
+    stem_lengths: (usize, usize),
+}
+
+/// A term of a sentence, and what it is called in the lead.
+type Term = [String; 2];
+
+/// Why a file is no lexicon.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {reason}")]
+pub struct InvalidLexicon {
+    /// The line, counted from 1; 0 where it is about the file as a whole.
+    pub line: usize,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+impl Lexicon {
+    /// Reads a lexicon from its lines; blank lines and lines that begin with `#` are passed over.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidLexicon`] where a line is not `concept<TAB>entry`, an entry is not one word, stands twice, or there is none.
+    pub fn parse(text: &str) -> Result<Self, InvalidLexicon> {
+        let mut entries: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+        let mut reader = Reader::default();
+        for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty() && !line.starts_with('#')) {
+            let invalid = |reason: String| InvalidLexicon { line: at + 1, reason };
+            let (concept, entry) = line
+                .split_once('\t')
+                .filter(|(_, entry)| !entry.contains('\t'))
+                .ok_or_else(|| invalid("not a concept and an entry with one tab between them".into()))?;
+            let named = !concept.is_empty() && concept.len() <= LONGEST_NAME && concept.chars().all(|c| c.is_ascii_graphic());
+            if !named {
+                return Err(invalid(format!(
+                    "the concept {concept:?} is not a name of 1 to {LONGEST_NAME} ASCII characters without blanks"
+                )));
+            }
+            let word = entry.strip_suffix('*').unwrap_or(entry);
+            let mut read = Vec::new();
+            reader.read(word, |word| read.push(word.text().to_owned()));
+            if read != [word] {
+                return Err(invalid(format!("the entry {entry:?} is not one word in lower case, with or without * at its end")));
+            }
+            if !entries.entry(concept).or_default().insert(entry.to_owned()) {
+                return Err(invalid(format!("{entry:?} stands twice under {concept:?}")));
+            }
+        }
+        Self::new(&entries).map_err(|reason| InvalidLexicon { line: 0, reason })
+    }
+
+    fn new(entries: &BTreeMap<&str, BTreeSet<String>>) -> Result<Self, String> {
+        if entries.is_empty() {
+            return Err("there is no entry".into());
+        }
+        let concepts: Vec<String> = entries.keys().map(|concept| (*concept).to_owned()).collect();
+        let (mut words, mut stems) = (HashMap::<String, Vec<u16>>::new(), HashMap::<String, Vec<u16>>::new());
+        for (concept, entries) in entries.values().enumerate() {
+            let concept = u16::try_from(concept).map_err(|_| format!("{} concepts; there may be 65536", concepts.len()))?;
+            for entry in entries {
+                let (map, word) = entry.strip_suffix('*').map_or((&mut words, entry.as_str()), |stem| (&mut stems, stem));
+                map.entry(word.to_owned()).or_default().push(concept);
+            }
+        }
+        let lengths = || stems.keys().map(|stem| stem.chars().count());
+        Ok(Self {
+            is_country: concepts.iter().map(|concept| concept.starts_with(COUNTRY)).collect(),
+            beside: concepts
+                .iter()
+                .map(|concept| [term(&format!("{concept} + country")), term(&format!("{concept} + 2 countries"))])
+                .collect(),
+            several: [term("2 countries"), term("3 countries")],
+            stem_lengths: (lengths().min().unwrap_or(0), lengths().max().unwrap_or(0)),
+            concepts,
+            words,
+            stems,
+        })
+    }
+
+    /// The lexicon as lines, sorted: what [`parse`](Self::parse) reads.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        let line = |word: &str, mark: &str, concept: &u16| format!("{}\t{word}{mark}\n", self.concepts[usize::from(*concept)]);
+        let words = self.words.iter().flat_map(|(word, concepts)| concepts.iter().map(move |concept| line(word, "", concept)));
+        let stems = self.stems.iter().flat_map(|(stem, concepts)| concepts.iter().map(move |concept| line(stem, "*", concept)));
+        words.chain(stems).collect::<BTreeSet<String>>().into_iter().collect()
+    }
+
+    /// The number of concepts.
+    #[must_use]
+    pub fn concepts(&self) -> usize {
+        self.concepts.len()
+    }
+
+    /// The name of a concept.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such concept.
+    #[must_use]
+    pub fn name(&self, concept: u16) -> &str {
+        &self.concepts[usize::from(concept)]
+    }
+
+    /// Whether a concept is a state.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such concept.
+    #[must_use]
+    pub fn is_country(&self, concept: u16) -> bool {
+        self.is_country[usize::from(concept)]
+    }
+
+    /// Puts the concepts of `word` into `found`, in order, none twice.
+    pub fn look_up(&self, word: Word<'_>, found: &mut Vec<u16>) {
+        found.clear();
+        found.extend(self.words.get(word.text()).into_iter().flatten());
+        // A padded word has two characters more than the word, and its own begin at the second.
+        let (shortest, longest) = self.stem_lengths;
+        for length in shortest..=longest.min(word.length() - 2) {
+            found.extend(self.stems.get(word.beginning(length)).into_iter().flatten());
+        }
+        found.sort_unstable();
+        found.dedup();
+    }
+}
+
+/// A term and its name in the lead.
+fn term(name: &str) -> Term {
+    [name.to_owned(), format!("lead: {name}")]
+}
+
+/// Sentences at the beginning of a document that are its lead: the title and the first of the text. The codebook of
+/// most news decides by these.
+const LEAD: usize = 2;
+
+/// Finds, sentence by sentence, what stands beside states.
+///
+/// A sentence that names two different states makes the term `2 countries`, one with three `3 countries` besides. Each
+/// other concept of a sentence makes `CONCEPT + country` beside a state and `CONCEPT + 2 countries` beside two. In the
+/// lead, the first two sentences, each of these comes a second time, with `lead: ` before it. A term comes once a sentence, at the word
+/// that completes it. "The two armies" says little; beside two states it is what their cooperation looks like.
+#[derive(Debug, Default)]
+pub struct Relations {
+    /// The states of the sentence so far.
+    countries: Vec<u16>,
+    /// The other concepts of the sentence so far.
+    concepts: Vec<u16>,
+    /// Whether the sentence has a word.
+    begun: bool,
+    /// Sentences that have ended.
+    ended: usize,
+}
+
+impl Relations {
+    /// Ends the sentence, if it has a word.
+    pub fn end_sentence(&mut self) {
+        self.ended += usize::from(std::mem::take(&mut self.begun));
+        self.countries.clear();
+        self.concepts.clear();
+    }
+
+    /// Takes in the `concepts` of the next word; calls `found` for each term that it completes.
+    pub fn next<'l>(&mut self, lexicon: &'l Lexicon, concepts: &[u16], mut found: impl FnMut(&'l str)) {
+        self.begun = true;
+        let names = if self.ended < LEAD { 2 } else { 1 };
+        let mut found = |term: &'l Term| term[..names].iter().for_each(|name| found(name));
+        for concept in concepts {
+            if lexicon.is_country[usize::from(*concept)] {
+                if self.countries.contains(concept) {
+                    continue;
+                }
+                self.countries.push(*concept);
+                let nth = self.countries.len();
+                if (2..=3).contains(&nth) {
+                    found(&lexicon.several[nth - 2]);
+                }
+                if nth <= 2 {
+                    self.concepts.iter().for_each(|other| found(&lexicon.beside[usize::from(*other)][nth - 1]));
+                }
+            } else if !self.concepts.contains(concept) {
+                self.concepts.push(*concept);
+                let terms = &lexicon.beside[usize::from(*concept)];
+                terms[..self.countries.len().min(2)].iter().for_each(&mut found);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LINES: &str = "RANK\tgénéral\nVISIT\tvisit*\nVISIT\tarrivé\nARRIVAL\tarrivé\ncountry:DZ\talgé*\ncountry:NE\tniger\n";
+
+    fn names(lexicon: &Lexicon, text: &str) -> Vec<Vec<String>> {
+        let (mut found, mut all) = (Vec::new(), Vec::new());
+        Reader::default().read(text, |word| {
+            lexicon.look_up(word, &mut found);
+            all.push(found.iter().map(|concept| lexicon.name(*concept).to_owned()).collect());
+        });
+        all
+    }
+
+    #[test]
+    fn words_and_stems_are_found_in_any_case_and_form() {
+        let lexicon = Lexicon::parse(LINES).unwrap();
+        let found = names(&lexicon, "Le GÉNÉRAL visita, arrivé à Alger ; e\u{301} visite vis généraux");
+        let expected: [&[&str]; 9] = [&[], &["RANK"], &["VISIT"], &["ARRIVAL", "VISIT"], &[], &[], &[], &["VISIT"], &[]];
+        assert_eq!(found[..9], expected.map(|names| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()));
+        assert_eq!(names(&lexicon, "algérien"), [["country:DZ"]]);
+    }
+
+    #[test]
+    fn a_lexicon_has_one_form_whatever_the_order_of_its_lines() {
+        let reversed: String = LINES.lines().rev().flat_map(|line| [line, "\n"]).collect();
+        let lexicon = Lexicon::parse(&format!("# a comment\n\n{reversed}")).unwrap();
+        assert_eq!(lexicon, Lexicon::parse(LINES).unwrap());
+        assert_eq!(Lexicon::parse(&lexicon.to_text()).unwrap(), lexicon);
+        assert!(lexicon.to_text().is_ascii() || lexicon.to_text().lines().is_sorted());
+    }
+
+    #[test]
+    fn what_is_no_lexicon_is_refused_with_line_and_reason() {
+        let refusal = |text: &str| Lexicon::parse(text).unwrap_err().to_string();
+        assert_eq!(refusal("A\ta\nA a\n"), "line 2: not a concept and an entry with one tab between them");
+        assert!(refusal("A\ta\tb").contains("one tab"));
+        assert!(refusal("A B\ta").starts_with("line 1: the concept \"A B\" is not a name"));
+        for entry in ["", "*", "Été", "deux mots", "l'armée", "a**"] {
+            assert!(refusal(&format!("A\t{entry}")).contains("is not one word in lower case"), "{entry}");
+        }
+        assert_eq!(refusal("A\ta\nA\ta"), "line 2: \"a\" stands twice under \"A\"");
+        assert_eq!(refusal("# nothing\n"), "line 0: there is no entry");
+    }
+
+    #[test]
+    fn concepts_beside_states_are_found_once_a_sentence() {
+        let lexicon = Lexicon::parse(LINES).unwrap();
+        let terms = |sentences: &[&str]| {
+            let (mut relations, mut found, mut all) = (Relations::default(), Vec::new(), Vec::new());
+            for sentence in sentences {
+                relations.end_sentence();
+                Reader::default().read(sentence, |word| {
+                    lexicon.look_up(word, &mut found);
+                    relations.next(&lexicon, &found, |term| all.push(format!("{term} @{}", word.text())));
+                });
+            }
+            all
+        };
+        let lead = ["Un titre", "Une phrase"];
+        // The rank waits for its states; the visit finds both there already.
+        let sentence = "Le général algérien, général du Niger, visite le Niger en visite";
+        assert_eq!(
+            terms(&[lead[0], lead[1], sentence]),
+            [
+                "RANK + country @algérien",
+                "2 countries @niger",
+                "RANK + 2 countries @niger",
+                "VISIT + country @visite",
+                "VISIT + 2 countries @visite"
+            ]
+        );
+        // In the lead every term comes twice; an empty sentence is none.
+        assert_eq!(terms(&["", "Titre", "Général, Niger"]), ["RANK + country @niger", "lead: RANK + country @niger"]);
+        assert_eq!(terms(&["Un général au Mali", "Une visite"]), Vec::<String>::new());
+    }
+}

@@ -1,0 +1,182 @@
+//! Reasons for doubt that lie in an article's words: it is short, in another language, or of words never seen.
+//!
+//! The model was fitted on articles of some length, language and vocabulary; on others its answer means little, however
+//! high the probability. Three counts tell, all over the words of title and body:
+//!
+//! - how many there are;
+//! - how many of them are *common*, that is stand in at least a fifth of the training articles: in running text of the
+//!   same language that is about every second word, since articles, prepositions and auxiliaries are common everywhere;
+//! - how many are *unknown*, that is no word of the vocabulary.
+//!
+//! Limits are quantiles of the training articles: an article is doubted where fewer than one training article in
+//! [`RARE`] lies beyond. Training articles know their own words, so of them a word counts as unknown where it would not be
+//! in the vocabulary without the article: where it stands in the fewest articles that a word of the vocabulary may
+//! stand in. A foreign language is told by the ratio of unknown to common words, since neighbouring languages share common
+//! words and foreign names are unknown ones. A list of names is no foreign language, so this limit is the greatest ratio of all
+//! training articles, and at least 1.
+
+use serde::{Deserialize, Serialize};
+
+use super::classifier::Reason;
+use crate::features::{Block, BlockKind, Document, Field, Space, space};
+use crate::terms::Reader;
+
+/// One training article in so many lies beyond a limit.
+const RARE: usize = 200;
+
+/// A word that stands in one of so many training articles is common.
+const COMMON: u32 = 5;
+
+/// Limits beyond which an article is doubted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DoubtLimits {
+    /// Fewer words are [`Reason::TooShort`].
+    pub least_words: u64,
+    /// The greatest idf of a common word.
+    pub common_idf: f64,
+    /// More unknown words for each common one are [`Reason::ForeignLanguage`].
+    pub most_unknown_to_common: f64,
+    /// A greater share of unknown words is [`Reason::UnknownVocabulary`].
+    pub most_unknown: f64,
+}
+
+/// What the words of a document are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Census {
+    words: u64,
+    common: u64,
+    unknown: u64,
+}
+
+impl Census {
+    /// Counts the words of `document`: common are those with an idf up to `common_idf`, unknown those with an idf from
+    /// `unknown_idf` on, or without any.
+    fn take(block: &Block, reader: &mut Reader, document: &Document<'_>, common_idf: f64, unknown_idf: f32) -> Self {
+        let mut census = Self::default();
+        for segment in &document.segments {
+            reader.read(segment.text, |word| {
+                let idf = block.vocabulary.get(word.text()).map(|id| block.idf[id as usize]);
+                census.words += 1;
+                census.common += u64::from(idf.is_some_and(|idf| f64::from(idf) <= common_idf));
+                census.unknown += u64::from(idf.is_none_or(|idf| idf >= unknown_idf));
+            });
+        }
+        census
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "an article has fewer than 2^52 words")]
+    fn share(self, of: u64) -> f64 {
+        if self.words == 0 { 0.0 } else { of as f64 / self.words as f64 }
+    }
+
+    /// Unknown words for each common one, as if there were one common word more: few words say little.
+    #[expect(clippy::cast_precision_loss, reason = "an article has fewer than 2^52 words")]
+    fn unknown_to_common(self) -> f64 {
+        self.unknown as f64 / (self.common + 1) as f64
+    }
+}
+
+/// The block that holds the words of the whole document.
+fn words(space: &Space) -> Option<&Block> {
+    space.blocks().iter().find(|block| block.config.kind == BlockKind::Words && block.config.field == Field::Document)
+}
+
+impl DoubtLimits {
+    /// The limits for the training articles `documents`, which `space` was fitted on; none where there are no articles
+    /// or no words among the features.
+    #[must_use]
+    pub fn fit<'a, 'b: 'a>(space: &Space, documents: impl ExactSizeIterator<Item = &'a Document<'b>>) -> Option<Self> {
+        let block = words(space)?;
+        let total = u32::try_from(documents.len()).unwrap_or(u32::MAX);
+        let common_idf = space::idf(total, total / COMMON);
+        let unknown_idf = block.idf.iter().copied().fold(0.0, f32::max);
+        let mut reader = Reader::default();
+        let taken: Vec<Census> =
+            documents.map(|document| Census::take(block, &mut reader, document, common_idf, unknown_idf)).collect();
+        let rare = taken.len() / RARE;
+        let mut words: Vec<u64> = taken.iter().map(|census| census.words).collect();
+        let mut unknown: Vec<f64> = taken.iter().map(|census| census.share(census.unknown)).collect();
+        words.sort_unstable();
+        unknown.sort_by(|left, right| right.total_cmp(left));
+        Some(Self {
+            least_words: *words.get(rare)?,
+            common_idf,
+            most_unknown_to_common: taken.iter().map(|census| census.unknown_to_common()).fold(1.0, f64::max),
+            most_unknown: *unknown.get(rare)?,
+        })
+    }
+
+    /// The reasons to doubt `document`, a document of `space`.
+    #[must_use]
+    pub fn reasons(&self, space: &Space, document: &Document<'_>) -> Vec<Reason> {
+        let Some(block) = words(space) else { return Vec::new() };
+        let census = Census::take(block, &mut Reader::default(), document, self.common_idf, f32::INFINITY);
+        let found = [
+            (census.unknown_to_common() > self.most_unknown_to_common, Reason::ForeignLanguage),
+            (census.words < self.least_words, Reason::TooShort),
+            (census.share(census.unknown) > self.most_unknown, Reason::UnknownVocabulary),
+        ];
+        found.into_iter().filter_map(|(holds, reason)| holds.then_some(reason)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::features::BlockConfig;
+    use crate::model::fixture;
+
+    fn document(text: &str) -> Document<'_> {
+        Document::passage(text, 0..text.len())
+    }
+
+    /// "de" is common, "accord" and "niamey" are known.
+    fn space() -> Space {
+        let block = fixture::block(&["accord", "de", "niamey"]);
+        Space::new(vec![Block { idf: vec![2.0, 1.0, 3.0], ..block }])
+    }
+
+    #[test]
+    fn each_limit_gives_its_reason_and_only_beyond_it() {
+        let limits = DoubtLimits { least_words: 4, common_idf: 1.5, most_unknown_to_common: 1.5, most_unknown: 0.5 };
+        let reasons = |text| limits.reasons(&space(), &document(text));
+        // Half is unknown: at the limit, not beyond. Two unknown words to one common and one more are a ratio of 1.
+        assert_eq!(reasons("accord de xx yy"), []);
+        assert_eq!(reasons("accord de niamey"), [Reason::TooShort]);
+        // Three unknown to 1 + 1: a ratio of 1.5, at the limit.
+        assert_eq!(reasons("de xx yy zz"), [Reason::UnknownVocabulary]);
+        // Two unknown to 0 + 1.
+        assert_eq!(reasons("accord niamey xx yy"), [Reason::ForeignLanguage]);
+        assert_eq!(reasons("accord xx yy zz"), [Reason::ForeignLanguage, Reason::UnknownVocabulary]);
+        assert_eq!(reasons(""), [Reason::TooShort]);
+    }
+
+    #[test]
+    fn limits_are_quantiles_of_the_training_articles() {
+        // 198 articles "de mot N", N being a word of its own: two thirds of the words are common, and a third is unknown without
+        // the article, since it stands in no other. Two articles of one word: one lies beyond the limits, the other is at them.
+        let texts: Vec<String> = (0..198).map(|n| format!("de mot {n}")).chain(["rien".into(), "seul".into()]).collect();
+        let documents: Vec<Document<'_>> = texts.iter().map(|text| document(text)).collect();
+        let config = BlockConfig { min_df: 1, ..fixture::block(&[]).config };
+        let space = Space::fit(vec![config], None, documents.iter().cloned());
+        let limits = DoubtLimits::fit(&space, documents.iter()).unwrap();
+        assert_eq!(limits.least_words, 1);
+        // One unknown word of one, to 0 + 1 common.
+        assert!((limits.most_unknown - 1.0).abs() < 1e-12 && (limits.most_unknown_to_common - 1.0).abs() < 1e-12, "{limits:?}");
+        let limits = DoubtLimits::fit(&space, documents[..199].iter()).unwrap();
+        assert_eq!(limits.least_words, 1);
+        let limits = DoubtLimits::fit(&space, documents[..198].iter()).unwrap();
+        assert_eq!(limits.least_words, 3);
+        assert!((limits.most_unknown - 1.0 / 3.0).abs() < 1e-12);
+        // ln(199 / 40) + 1: the idf of a word of 39 among 198 articles.
+        assert!((limits.common_idf - 2.604_425).abs() < 1e-6, "{limits:?}");
+    }
+
+    #[test]
+    fn without_words_among_the_features_there_are_no_limits() {
+        let none: [Document<'_>; 0] = [];
+        assert_eq!(DoubtLimits::fit(&space(), none.iter()), None);
+        assert_eq!(DoubtLimits::fit(&Space::default(), [document("a")].iter()), None);
+    }
+}
