@@ -4,7 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use depeche::model::{BUILT_IN, Model};
+use depeche::features::{Document, Scratch};
+use depeche::model::{Answer, Article, BUILT_IN, Classifier, Model, Options, Reason};
+use depeche::train::{FieldNames, LabelledArticle, corpus, pages};
 
 /// The arguments of the training command in the model card, with file patterns expanded as a shell does.
 fn command(root: &Path) -> Vec<String> {
@@ -50,4 +52,120 @@ fn it_is_small_and_its_card_is_about_it() {
         );
         assert!(card.contains(&row), "models/README.md does not say {row}");
     }
+}
+
+fn classifier() -> Classifier {
+    Classifier::new(Model::from_bytes(BUILT_IN).unwrap())
+}
+
+fn classify(classifier: &Classifier, title: &str, text: &str) -> Answer {
+    classifier.classify(Article { title, text }, &Options::default()).unwrap()
+}
+
+/// Headlines of the corpus that by themselves speak of the topics.
+fn topical_headlines(classifier: &Classifier) -> Vec<String> {
+    let pages = pages::read(&super::corpus::files("pages")).unwrap();
+    let mut headlines: Vec<String> = pages
+        .iter()
+        .flat_map(|page| page.passages.iter().filter(|(_, kind)| kind == "headline").map(|(passage, _)| passage.text(&page.text)))
+        .map(str::to_owned)
+        .collect();
+    headlines.sort();
+    headlines.dedup();
+    let head = &classifier.model().topic;
+    let noise = head.labels.iter().position(|label| label == "ticker_noise").unwrap();
+    let equal = head.bias_with(&[1.0 / 3.0; 3]);
+    let mut scratch = Scratch::default();
+    headlines.retain(|headline| {
+        let document = Document::passage(headline, 0..headline.len());
+        let sums = head.sums(classifier.model().document.vector(&mut scratch, &document));
+        let logits: Vec<f64> = sums.iter().zip(&equal).map(|(sum, bias)| sum + bias).collect();
+        head.probabilities(&logits)[noise] < 0.3
+    });
+    headlines
+}
+
+/// Articles of several paragraphs, spread over the corpus.
+fn some_articles() -> Vec<LabelledArticle> {
+    let articles = corpus::read(&super::corpus::files("articles"), &FieldNames::default()).unwrap();
+    articles.into_iter().filter(|article| article.text.lines().count() >= 3).step_by(23).collect()
+}
+
+#[test]
+fn ten_headlines_around_an_article_change_no_label() {
+    let classifier = classifier();
+    let headlines = topical_headlines(&classifier);
+    assert!(headlines.len() >= 300, "{}", headlines.len());
+    let articles = some_articles();
+    assert!(articles.len() >= 100, "{}", articles.len());
+    for layout in ["before", "after", "between"] {
+        let mut changed = Vec::new();
+        for (nth, article) in articles.iter().enumerate() {
+            let ticker: Vec<&str> = (0..10).map(|n| headlines[(nth * 31 + n * 7) % headlines.len()].as_str()).collect();
+            let lines: Vec<&str> = article.text.lines().collect();
+            let (first, second) = lines.split_at(match layout {
+                "before" => 0,
+                "after" => lines.len(),
+                _ => lines.len() / 2,
+            });
+            let page = [first, &ticker, second].concat().join("\n");
+            let alone = classify(&classifier, &article.title, &article.text);
+            let among = classify(&classifier, &article.title, &page);
+            let labels =
+                |answer: &Answer| (answer.topic.label.clone(), answer.stance.as_ref().map(|stance| stance.label.clone()));
+            if labels(&alone) != labels(&among) {
+                changed.push(&article.id);
+            }
+        }
+        assert!(changed.len() * 100 <= articles.len(), "{layout}: {} of {}: {changed:?}", changed.len(), articles.len());
+    }
+}
+
+#[test]
+fn a_page_whose_topic_stands_in_its_ticker_alone_is_noise_and_says_so() {
+    let classifier = classifier();
+    let headlines = topical_headlines(&classifier);
+    let (mut pages, mut told) = (0, 0);
+    for (nth, article) in some_articles().iter().filter(|article| article.topic == "ticker_noise").enumerate() {
+        if classify(&classifier, &article.title, &article.text).topic.label != "ticker_noise" {
+            continue;
+        }
+        let ticker: Vec<&str> = (0..10).map(|n| headlines[(nth * 17 + n * 5) % headlines.len()].as_str()).collect();
+        let answer = classify(&classifier, &article.title, &format!("{}\n{}", ticker.join("\n"), article.text));
+        assert_eq!((answer.topic.label.as_str(), &answer.stance), ("ticker_noise", &None), "{}", article.id);
+        pages += 1;
+        told += usize::from(answer.reasons.contains(&Reason::TickerOnly));
+    }
+    assert!(pages >= 40 && told * 2 > pages, "{told} of {pages}");
+}
+
+#[test]
+fn an_article_unlike_those_of_the_training_is_doubted() {
+    let classifier = classifier();
+    let reasons = |text: &str| classify(&classifier, "", text).reasons;
+    let foreign = [
+        "El ministro de Defensa llegó el lunes a Niamey con una delegación de oficiales para firmar un acuerdo de cooperación entre \
+         los dos ejércitos que prevé la formación de soldados y patrullas conjuntas en la frontera, según un comunicado del gobierno.",
+        "Il ministro della Difesa è arrivato lunedì a Niamey con una delegazione di ufficiali per firmare un accordo di cooperazione \
+         tra i due eserciti che prevede la formazione dei soldati e pattuglie comuni alla frontiera, secondo un comunicato del governo.",
+        "The defence minister arrived in Niamey on Monday with a delegation of officers to sign a cooperation agreement between the \
+         two armies that provides for the training of soldiers and joint patrols on the border, according to a government statement.",
+        "Der Verteidigungsminister ist am Montag mit einer Delegation von Offizieren in Niamey eingetroffen, um ein Abkommen über die \
+         Zusammenarbeit der beiden Armeen zu unterzeichnen, das die Ausbildung von Soldaten und gemeinsame Patrouillen vorsieht.",
+        "وصل وزير الدفاع يوم الاثنين إلى نيامي على رأس وفد من الضباط لتوقيع اتفاق تعاون بين الجيشين ينص على تدريب الجنود وتسيير \
+         دوريات مشتركة على الحدود بين البلدين.",
+    ];
+    for text in foreign {
+        assert!(reasons(text).contains(&Reason::ForeignLanguage), "{text}: {:?}", reasons(text));
+    }
+    let french = "Le ministre de la Défense est arrivé lundi à Niamey avec une délégation d’officiers pour signer un accord de \
+                  coopération entre les deux armées.";
+    assert_eq!(reasons(french), [Reason::TooShort]);
+    let longer = format!(
+        "{french} Le texte prévoit la formation de deux cents soldats par an, des patrouilles communes à la frontière et l’échange de \
+         renseignements sur les groupes armés qui y circulent. Il a été signé dans la soirée, en présence des chefs d’état-major, après \
+         une heure d’entretien. Aucun montant n’a été donné. L’accord entre en vigueur au mois de mars et pourra être prolongé de \
+         trois ans si les deux gouvernements le décident."
+    );
+    assert_eq!(reasons(&longer), []);
 }
