@@ -8,8 +8,8 @@
 //!   same language that is about every second word, since articles, prepositions and auxiliaries are common everywhere;
 //! - how many are *unknown*, that is no word of the vocabulary.
 //!
-//! Limits are quantiles of the training articles: an article is doubted where fewer than one training article in
-//! [`RARE`] lies beyond. Training articles know their own words, so of them a word counts as unknown where it would not be
+//! Limits are quantiles of the training articles: an article is doubted where no more than one training article in
+//! two hundred lies beyond. Training articles know their own words, so of them a word counts as unknown where it would not be
 //! in the vocabulary without the article: where it stands in the fewest articles that a word of the vocabulary may
 //! stand in. A foreign language is told by the ratio of unknown to common words, since neighbouring languages share common
 //! words and foreign names are unknown ones. A list of names is no foreign language, so this limit is the greatest ratio of all

@@ -1,9 +1,9 @@
 //! A training run: from labelled articles and marked pages to a model.
 //!
-//! Topic and stance share one vector of an article, but each leans on its blocks in its own way ([`TOPIC_WEIGHTS`],
-//! [`STANCE_WEIGHTS`]): the values are scaled before the solver sees them and the weights scaled back, which is the same as a
+//! Topic and stance share one vector of an article, but each leans on its blocks in its own way (`TOPIC_WEIGHTS`,
+//! `STANCE_WEIGHTS`): the values are scaled before the solver sees them and the weights scaled back, which is the same as a
 //! penalty of its own for each block, and costs nothing when serving. The lead of an article can be a row of its own
-//! ([`Leads`]).
+//! (`Leads`).
 //!
 //! The order is that of serving: the role head is trained first and applied to every article, so that topic and stance
 //! learn from the same body passages that they will be given. Each head is calibrated on predictions for articles
