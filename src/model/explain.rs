@@ -65,8 +65,9 @@ pub struct Weighing<'a> {
 #[must_use]
 pub fn explain(weighing: &Weighing<'_>, most: usize) -> Explanation {
     let Weighing { space, head, label, document, entries } = *weighing;
-    let mut weights: Vec<(u32, f64)> =
-        entries.iter().map(|(feature, value)| (*feature, value * f64::from(head.weights[[*feature as usize, label]]))).collect();
+    // A head that leans on some blocks alone has zeros for the others, which explain nothing.
+    let weight = |(feature, value): &(u32, f64)| (*feature, value * f64::from(head.weights[[*feature as usize, label]]));
+    let mut weights: Vec<(u32, f64)> = entries.iter().map(weight).filter(|(_, weight)| *weight != 0.0).collect();
     weights.sort_unstable_by(|(left_at, left), (right_at, right)| right.abs().total_cmp(&left.abs()).then(left_at.cmp(right_at)));
     let omitted_weight = weights.iter().skip(most).map(|(_, weight)| weight).sum();
     weights.truncate(most);
