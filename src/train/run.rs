@@ -200,8 +200,9 @@ pub fn train(
     let with_body: Vec<&Document<'_>> = documents.iter().flatten().collect();
     let doubt = DoubtLimits::fit(&space, with_body.into_iter());
     stage("making vectors");
-    let leads: Vec<Option<Document<'_>>> =
-        documents.iter().map(|document| document.as_ref().and_then(|document| document.lead(LEAD_WORDS))).collect();
+    // Leads that count for nothing are not worth their vectors.
+    let led = if params.lead_weight > 0.0 { documents.as_slice() } else { &[] };
+    let leads: Vec<Option<Document<'_>>> = led.iter().map(|document| document.as_ref()?.lead(LEAD_WORDS)).collect();
     let matrix = vectors(&space, &[documents.as_slice(), &leads].concat());
     tracing::info!(articles = articles.len(), features = space.features(), entries = matrix.entries(), "vectors made");
     let groups: Vec<&str> = articles.iter().map(|article| article.group.as_deref().unwrap_or(&article.id)).collect();
