@@ -65,12 +65,22 @@ fn is_blank(c: char) -> bool {
 /// ```
 #[must_use]
 pub fn split(text: &str) -> Vec<Passage> {
+    let bytes = text.as_bytes();
     let mut passages = Vec::new();
-    let mut line = 0;
+    let (mut at, mut line, mut blanks) = (0, 0, 0);
     let mut open: Option<Range<usize>> = None;
-    let mut blanks = 0;
     let mut previous = '\0';
-    for (at, c) in text.char_indices() {
+    while at < bytes.len() {
+        let begin = at;
+        // Most characters are visible, and nothing has to be looked up to know it.
+        while let Some(length) = bytes.get(at).and_then(|byte| visible(*byte)) {
+            at += length;
+        }
+        let mut c = 'x';
+        if at == begin {
+            c = text[at..].chars().next().unwrap_or_default();
+            at += c.len_utf8();
+        }
         if is_line_break(c) {
             passages.extend(open.take().map(|range| Passage { range, line }));
             if !(c == '\n' && previous == '\r') {
@@ -88,12 +98,22 @@ pub fn split(text: &str) -> Vec<Passage> {
                 passages.extend(open.take().map(|range| Passage { range, line }));
             }
             blanks = 0;
-            open.get_or_insert(at..at).end = at + c.len_utf8();
+            open.get_or_insert(begin..begin).end = at;
         }
         previous = c;
     }
     passages.extend(open.map(|range| Passage { range, line }));
     passages
+}
+
+/// The length in UTF-8 of the character that begins with `byte`, where that alone says that it is visible: the graphic characters of ASCII,
+/// and the letters À to ÿ.
+fn visible(byte: u8) -> Option<usize> {
+    match byte {
+        b'!'..=b'~' => Some(1),
+        0xc3 => Some(2),
+        _ => None,
+    }
 }
 
 /// Whether `text` has no visible character, and so no passage.

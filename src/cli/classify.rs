@@ -52,7 +52,7 @@ pub(super) fn run(args: &ClassifyArgs) -> anyhow::Result<()> {
     let classifier = args.model.classifier()?;
     let input = open(&args.file)?;
     if args.jsonl {
-        return filter(&classifier, args.max_contributions, input, io::stdout().lock());
+        return filter(&classifier.for_streams(), args.max_contributions, input, io::stdout().lock());
     }
     let text = read_page(&args.file, input)?;
     let article = pb::Article { article_id: String::new(), title: args.title.clone(), text };

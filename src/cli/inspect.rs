@@ -52,14 +52,14 @@ pub(super) fn run(args: &InspectArgs) -> anyhow::Result<()> {
         )?;
     }
     if let Some(role) = &model.role {
-        space(&mut out, "passage", &role.space)?;
+        space(&mut out, "passage", role.space())?;
     }
     head(&mut out, "topic", &model.topic, &model.document, (training.topic.as_ref(), args.terms))?;
     if let Some(stance) = &model.stance {
         head(&mut out, "stance", stance, &model.document, (training.stance.as_ref(), args.terms))?;
     }
     if let Some(role) = &model.role {
-        head(&mut out, "role", &role.head, &role.space, (training.role.as_ref(), args.terms))?;
+        head(&mut out, "role", role.head(), role.space(), (training.role.as_ref(), args.terms))?;
     }
     Ok(())
 }

@@ -52,7 +52,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "NUMBER", default_value_t = 100.0)]
     c: f64,
     /// The norm of the gradient at which the solver is done
-    #[arg(long, value_name = "NUMBER", default_value_t = 1e-6)]
+    #[arg(long, value_name = "NUMBER", default_value_t = 1e-5)]
     tolerance: f64,
     /// The most iterations of the solver; not reaching the tolerance is an error
     #[arg(long, value_name = "N", default_value_t = 2000)]

@@ -25,18 +25,13 @@ pub struct Lexicon {
     concepts: Vec<String>,
     /// For each concept whether it is a state.
     is_country: Vec<bool>,
-    /// For each concept the terms that it makes beside one state and beside two.
-    beside: Vec<[Term; 2]>,
-    /// The terms of a sentence that names two and three states.
-    several: [Term; 2],
+    /// The terms that [`Relations`] finds, by [`relation`].
+    relations: Vec<String>,
     words: HashMap<String, Vec<u16>>,
     stems: HashMap<String, Vec<u16>>,
     /// Characters of the shortest and of the longest stem.
     stem_lengths: (usize, usize),
 }
-
-/// A term of a sentence, and what it is called in the lead.
-type Term = [String; 2];
 
 /// Why a file is no lexicon.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -98,11 +93,14 @@ impl Lexicon {
         let lengths = || stems.keys().map(|stem| stem.chars().count());
         Ok(Self {
             is_country: concepts.iter().map(|concept| concept.starts_with(COUNTRY)).collect(),
-            beside: concepts
-                .iter()
-                .map(|concept| [term(&format!("{concept} + country")), term(&format!("{concept} + 2 countries"))])
+            relations: ["2 countries".to_owned(), "3 countries".to_owned()]
+                .into_iter()
+                .chain(concepts.iter().flat_map(|concept| [format!("{concept} + country"), format!("{concept} + 2 countries")]))
+                .flat_map(|term| {
+                    let of_lead = format!("lead: {term}");
+                    [term, of_lead]
+                })
                 .collect(),
-            several: [term("2 countries"), term("3 countries")],
             stem_lengths: (lengths().min().unwrap_or(0), lengths().max().unwrap_or(0)),
             concepts,
             words,
@@ -145,6 +143,12 @@ impl Lexicon {
         self.is_country[usize::from(concept)]
     }
 
+    /// The terms that [`Relations`] finds by their index.
+    #[must_use]
+    pub fn relations(&self) -> &[String] {
+        &self.relations
+    }
+
     /// Puts the concepts of `word` into `found`, in order, none twice.
     pub fn look_up(&self, word: Word<'_>, found: &mut Vec<u16>) {
         found.clear();
@@ -159,9 +163,13 @@ impl Lexicon {
     }
 }
 
-/// A term and its name in the lead.
-fn term(name: &str) -> Term {
-    [name.to_owned(), format!("lead: {name}")]
+/// The index among [`Lexicon::relations`] of the term of `concept` beside `countries` states, one or two; without a concept,
+/// of two or three states in one sentence. The same term of the lead follows it.
+fn relation(concept: Option<u16>, countries: usize) -> usize {
+    match concept {
+        Some(concept) => 4 + 4 * usize::from(concept) + 2 * (countries - 1),
+        None => 2 * (countries - 2),
+    }
 }
 
 /// Sentences at the beginning of a document that are its lead: the title and the first of the text. The codebook of
@@ -187,6 +195,12 @@ pub struct Relations {
 }
 
 impl Relations {
+    /// Begins another document.
+    pub fn clear(&mut self) {
+        self.end_sentence();
+        self.ended = 0;
+    }
+
     /// Ends the sentence, if it has a word.
     pub fn end_sentence(&mut self) {
         self.ended += usize::from(std::mem::take(&mut self.begun));
@@ -194,28 +208,28 @@ impl Relations {
         self.concepts.clear();
     }
 
-    /// Takes in the `concepts` of the next word; calls `found` for each term that it completes.
-    pub fn next<'l>(&mut self, lexicon: &'l Lexicon, concepts: &[u16], mut found: impl FnMut(&'l str)) {
+    /// Takes in the `concepts` of the next word; calls `found` for each term that it completes, with its index among
+    /// [`Lexicon::relations`].
+    pub fn next(&mut self, lexicon: &Lexicon, concepts: impl IntoIterator<Item = u16>, mut found: impl FnMut(usize)) {
         self.begun = true;
         let names = if self.ended < LEAD { 2 } else { 1 };
-        let mut found = |term: &'l Term| term[..names].iter().for_each(|name| found(name));
+        let mut found = |term: usize| (term..term + names).for_each(&mut found);
         for concept in concepts {
-            if lexicon.is_country[usize::from(*concept)] {
-                if self.countries.contains(concept) {
+            if lexicon.is_country[usize::from(concept)] {
+                if self.countries.contains(&concept) {
                     continue;
                 }
-                self.countries.push(*concept);
+                self.countries.push(concept);
                 let nth = self.countries.len();
                 if (2..=3).contains(&nth) {
-                    found(&lexicon.several[nth - 2]);
+                    found(relation(None, nth));
                 }
                 if nth <= 2 {
-                    self.concepts.iter().for_each(|other| found(&lexicon.beside[usize::from(*other)][nth - 1]));
+                    self.concepts.iter().for_each(|other| found(relation(Some(*other), nth)));
                 }
-            } else if !self.concepts.contains(concept) {
-                self.concepts.push(*concept);
-                let terms = &lexicon.beside[usize::from(*concept)];
-                terms[..self.countries.len().min(2)].iter().for_each(&mut found);
+            } else if !self.concepts.contains(&concept) {
+                self.concepts.push(concept);
+                (1..=self.countries.len().min(2)).for_each(|nth| found(relation(Some(concept), nth)));
             }
         }
     }
@@ -276,7 +290,8 @@ mod tests {
                 relations.end_sentence();
                 Reader::default().read(sentence, |word| {
                     lexicon.look_up(word, &mut found);
-                    relations.next(&lexicon, &found, |term| all.push(format!("{term} @{}", word.text())));
+                    let term = |term: usize| all.push(format!("{} @{}", lexicon.relations()[term], word.text()));
+                    relations.next(&lexicon, found.iter().copied(), term);
                 });
             }
             all

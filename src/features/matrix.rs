@@ -19,6 +19,21 @@ impl SparseMatrix {
         Self { features, ends: Vec::new(), columns: Vec::new(), values: Vec::new() }
     }
 
+    /// The rows of all `parts`, in order.
+    #[must_use]
+    pub fn concatenate(features: usize, parts: Vec<Self>) -> Self {
+        parts.into_iter().fold(Self::new(features), |mut whole, mut part| {
+            if whole.ends.is_empty() {
+                return part;
+            }
+            let before = whole.columns.len();
+            whole.ends.extend(part.ends.iter().map(|end| before + end));
+            whole.columns.append(&mut part.columns);
+            whole.values.append(&mut part.values);
+            whole
+        })
+    }
+
     /// Adds a row: the vector of a document.
     ///
     /// # Panics
@@ -32,14 +47,6 @@ impl SparseMatrix {
             self.values.push(*value as f32);
         }
         self.ends.push(self.columns.len());
-    }
-
-    /// The same matrix with each value multiplied by the factor of its column.
-    #[must_use]
-    pub fn scaled(&self, factor: impl Fn(u32) -> f64) -> Self {
-        #[expect(clippy::cast_possible_truncation, reason = "values are stored in single precision")]
-        let scale = |(column, value): (&u32, &f32)| (f64::from(*value) * factor(*column)) as f32;
-        Self { values: self.columns.iter().zip(&self.values).map(scale).collect(), ..self.clone() }
     }
 
     /// The number of rows.
@@ -62,9 +69,16 @@ impl SparseMatrix {
 
     /// The entries of a row: column and value.
     pub fn row(&self, row: usize) -> impl Iterator<Item = (usize, f32)> {
+        let (columns, values) = self.entries_of(row);
+        columns.iter().map(|column| *column as usize).zip(values.iter().copied())
+    }
+
+    /// The columns of a row's entries, and their values.
+    #[must_use]
+    pub fn entries_of(&self, row: usize) -> (&[u32], &[f32]) {
         let start = if row == 0 { 0 } else { self.ends[row - 1] };
         let range = start..self.ends[row];
-        self.columns[range.clone()].iter().map(|column| *column as usize).zip(self.values[range].iter().copied())
+        (&self.columns[range.clone()], &self.values[range])
     }
 }
 
@@ -75,13 +89,15 @@ pub struct SparseRows<'a> {
     pub matrix: &'a SparseMatrix,
     /// The rows of it that are meant, in this order.
     pub rows: Vec<usize>,
+    /// What the values of each column are multiplied by; empty: nothing.
+    pub scales: &'a [f64],
 }
 
 impl<'a> SparseRows<'a> {
     /// All rows of `matrix`.
     #[must_use]
     pub fn all(matrix: &'a SparseMatrix) -> Self {
-        Self { matrix, rows: (0..matrix.rows()).collect() }
+        Self { matrix, rows: (0..matrix.rows()).collect(), scales: &[] }
     }
 }
 

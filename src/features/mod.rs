@@ -2,14 +2,20 @@
 //!
 //! - [`vocabulary`]: the terms of a block and their ids
 //! - [`lexicon`]: words and the concepts that they stand for
+//! - [`reading`]: texts as numbered words
+//! - [`tally`]: how often each term stands in a document
 //! - [`space`]: blocks of features with their idf; a [`Document`] becomes a sparse vector
+//! - [`score`]: the sums of a document's weights, without the vector
 //! - [`shape`]: a passage's form and surroundings as terms
 //! - [`matrix`]: the vectors of a whole corpus
 
 pub mod lexicon;
 pub mod matrix;
+pub mod reading;
+pub mod score;
 pub mod shape;
 pub mod space;
+pub mod tally;
 pub mod vocabulary;
 
 use std::ops::Range;
@@ -18,7 +24,11 @@ use crate::terms::{Reader, Word};
 
 pub use lexicon::Lexicon;
 pub use matrix::{SparseMatrix, SparseRows};
-pub use space::{Block, BlockConfig, BlockKind, Field, Scratch, Space};
+pub use reading::{Part, Reading};
+pub use score::Scorer;
+pub use shape::ShapeTerms;
+pub use space::{Block, BlockConfig, BlockKind, Field, Space};
+pub use tally::{Tally, Tokens};
 pub use vocabulary::Vocabulary;
 
 /// Where a segment of a document stands in what the caller sent.
@@ -57,7 +67,7 @@ pub struct Document<'a> {
     /// The text, in order.
     pub segments: Vec<Segment<'a>>,
     /// Terms for blocks of kind [`BlockKind::Shape`].
-    pub shape: Vec<String>,
+    pub shape: ShapeTerms,
 }
 
 impl<'a> Document<'a> {
@@ -74,7 +84,7 @@ impl<'a> Document<'a> {
             let is_title = !titled && segments.is_empty();
             segments.push(Segment { text: &text[range.clone()], origin: Origin::Text, begin: range.start, is_title });
         }
-        Self { segments, shape: Vec::new() }
+        Self { segments, shape: ShapeTerms::default() }
     }
 
     /// The same document cut after the first `words` words of its text; the title stays whole. Nothing where there is no more

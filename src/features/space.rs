@@ -7,11 +7,16 @@
 //!
 //! Nothing here depends on another document: idf is fixed when the space is fitted, never recomputed.
 
+use std::borrow::Borrow;
 use std::ops::Range;
+use std::sync::LazyLock;
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::lexicon::Relations;
+use super::reading::{Reading, between};
+use super::tally::{Counted, Tally, Terms, Tokens};
 use super::{Document, Lexicon, Occurrence, Vocabulary};
 use crate::terms::Reader;
 
@@ -34,20 +39,6 @@ pub enum BlockKind {
     Relations,
     /// What a passage looks like and where it stands: see [`super::shape`].
     Shape,
-}
-
-/// Characters that end a sentence. Abbreviations end one too often, which costs a relation now and then.
-const SENTENCE_END: [char; 4] = ['.', '!', '?', '…'];
-
-/// Whether what follows `c` is quoted, where what stood before it was `quoted`. A quotation that is not closed ends with
-/// its passage.
-fn within_quotes(quoted: bool, c: char) -> bool {
-    match c {
-        '«' | '“' | '„' => true,
-        '»' | '”' => false,
-        '"' => !quoted,
-        _ => quoted,
-    }
 }
 
 /// What part of a document a block reads.
@@ -87,7 +78,7 @@ pub struct BlockConfig {
 pub struct Block {
     /// Its settings.
     pub config: BlockConfig,
-    /// Its terms, sorted by their bytes.
+    /// Its terms; in a trained block the frequent ones come first.
     pub vocabulary: Vocabulary,
     /// For each term its idf.
     pub idf: Vec<f32>,
@@ -104,20 +95,82 @@ pub struct Space {
     features: usize,
     /// What blocks of concepts and relations read by.
     lexicon: Option<Lexicon>,
+    /// For each block whether its terms have their beginnings among them; see [`Terms::has_beginnings`].
+    with_beginnings: Vec<bool>,
 }
 
-/// Buffers for making vectors, reused from document to document.
-#[derive(Debug, Default)]
-pub struct Scratch {
-    reader: Reader,
-    /// For each feature how often it was seen; all zero between documents.
-    counts: Vec<u32>,
-    /// The features seen, in the order of their first occurrence.
-    touched: Vec<u32>,
-    /// For each block the sum of squares, then the factor.
-    factors: Vec<f64>,
-    /// The vector: feature and value.
-    entries: Vec<(u32, f64)>,
+/// How much a term counts that occurs so often in a document: 1 + ln tf.
+#[derive(Debug, Clone, Copy)]
+pub struct Damping(&'static [f64; DAMPED]);
+
+/// Counts whose damping is kept at hand.
+const DAMPED: usize = 256;
+
+static DAMPING: LazyLock<[f64; DAMPED]> = LazyLock::new(|| std::array::from_fn(|count| 1.0 + log(count)));
+
+#[expect(clippy::cast_precision_loss, reason = "no text has 2^52 occurrences of a term")]
+fn log(count: usize) -> f64 {
+    libm::log(count as f64)
+}
+
+impl Damping {
+    /// The function, ready for use.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(&DAMPING)
+    }
+
+    /// 1 + ln `count`, for a count above zero.
+    #[must_use]
+    pub fn of(self, count: u32) -> f64 {
+        self.0.get(count as usize).copied().unwrap_or_else(|| 1.0 + log(count as usize))
+    }
+}
+
+impl Default for Damping {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A space whose terms are met rather than known: each new one gets the next id of its block.
+struct Growing<'a>(&'a mut [Counter]);
+
+impl Terms for Growing<'_> {
+    fn id(&mut self, block: usize, term: &str) -> Option<u32> {
+        Some(self.0[block].vocabulary.intern(term))
+    }
+
+    fn has_beginnings(&self, _: usize) -> bool {
+        false
+    }
+}
+
+impl Terms for &Space {
+    fn id(&mut self, block: usize, term: &str) -> Option<u32> {
+        self.blocks[block].vocabulary.get(term)
+    }
+
+    fn has_beginnings(&self, block: usize) -> bool {
+        self.with_beginnings[block]
+    }
+}
+
+/// Whether each n-gram of a block that is longer than the shortest has the n-gram that is shorter by its last character beside it. So it
+/// is where the most frequent n-grams were chosen, since a document that has one has its beginning too.
+fn has_beginnings(block: &Block) -> bool {
+    let BlockKind::Ngrams { min, .. } = block.config.kind else { return false };
+    let mut terms = block.vocabulary.iter();
+    terms.all(|term| match term.char_indices().next_back() {
+        Some((last, _)) if term[..last].chars().nth(min - 1).is_some() => block.vocabulary.get(&term[..last]).is_some(),
+        _ => true,
+    })
+}
+
+impl Borrow<BlockConfig> for Block {
+    fn borrow(&self) -> &BlockConfig {
+        &self.config
+    }
 }
 
 impl Space {
@@ -132,7 +185,8 @@ impl Space {
             firsts.push(u32::try_from(features).unwrap_or(u32::MAX));
             features += block.vocabulary.len();
         }
-        Self { blocks, firsts, scales, features, lexicon: None }
+        let with_beginnings = blocks.iter().map(has_beginnings).collect();
+        Self { blocks, firsts, scales, features, lexicon: None, with_beginnings }
     }
 
     /// The same space with a lexicon, which blocks of concepts and relations need: without it they have no terms.
@@ -141,25 +195,35 @@ impl Space {
         Self { lexicon, ..self }
     }
 
-    /// Learns vocabulary and idf of each block from `documents`.
+    /// Learns vocabulary and idf of each block from `documents`. Threads count documents apart, and what
+    /// they counted is put together in the order of the documents, so that their number leaves no trace.
     #[must_use]
-    pub fn fit<'a>(
-        configs: Vec<BlockConfig>,
-        lexicon: Option<Lexicon>,
-        documents: impl IntoIterator<Item = Document<'a>>,
-    ) -> Self {
-        let empty = |config| Block { config, vocabulary: Vocabulary::default(), idf: Vec::new() };
-        let reading = Self::new(configs.into_iter().map(empty).collect()).with_lexicon(lexicon);
-        let mut counters: Vec<Counter> = reading.blocks.iter().map(|_| Counter::default()).collect();
-        let mut reader = Reader::default();
-        let mut total = 0;
-        for document in documents {
-            total += 1;
-            reading.read(&mut reader, &document, |occurrence| counters[occurrence.block].count(occurrence.term, total));
-        }
-        let Self { blocks, lexicon, .. } = reading;
-        let blocks = blocks.into_iter().zip(counters);
-        Self::new(blocks.map(|(block, counter)| counter.select(block.config, total)).collect()).with_lexicon(lexicon)
+    pub fn fit(configs: Vec<BlockConfig>, lexicon: Option<Lexicon>, documents: &[&Document<'_>]) -> Self {
+        let counted = Counted { blocks: &configs, lexicon: lexicon.as_ref() };
+        let share = documents.len().div_ceil(rayon::current_num_threads()).max(1);
+        let counters = documents.par_chunks(share).map(|documents| count(&counted, documents));
+        let empty = || configs.iter().map(|_| Counter::default()).collect();
+        let counters: Vec<Counter> = counters
+            .reduce(empty, |left, right| left.into_par_iter().zip(right).map(|(left, right)| left.merge(right)).collect());
+        let total = u32::try_from(documents.len()).unwrap_or(u32::MAX);
+        let blocks = configs.into_par_iter().zip(counters).map(|(config, counter)| counter.select(config, total)).collect();
+        Self::new(blocks).with_lexicon(lexicon)
+    }
+
+    /// What a [`Tally`] counts in this space.
+    #[must_use]
+    pub fn counted(&self) -> Counted<'_, Block> {
+        Counted { blocks: &self.blocks, lexicon: self.lexicon.as_ref() }
+    }
+
+    /// The first feature of a block.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such block.
+    #[must_use]
+    pub fn first(&self, block: usize) -> u32 {
+        self.firsts[block]
     }
 
     /// The lexicon, where there is one.
@@ -204,7 +268,8 @@ impl Space {
         self.blocks[block].vocabulary.get(term).map(|id| self.firsts[block] + id)
     }
 
-    /// Reports every term of `document` for every block, known or not.
+    /// Reports every term of `document` for every block, known or not, with the place where it stands. Slower than a
+    /// [`Tally`], which counts the same terms.
     pub fn read<'a>(&self, reader: &mut Reader, document: &'a Document<'a>, mut found: impl FnMut(Occurrence<'a, '_>)) {
         let (mut relations, mut concepts, mut completed) = (Relations::default(), Vec::new(), Vec::new());
         for segment in &document.segments {
@@ -212,16 +277,18 @@ impl Space {
             let (mut end, mut quoted) = (0, false);
             reader.read(segment.text, |word| {
                 let source = word.source();
-                let between = &segment.text[end..source.start];
+                let begins_sentence;
+                (begins_sentence, quoted) = between(&segment.text[end..source.start], quoted);
                 end = source.end;
-                quoted = between.chars().fold(quoted, within_quotes);
+                completed.clear();
+                concepts.clear();
                 if let Some(lexicon) = &self.lexicon {
-                    if between.contains(SENTENCE_END) {
+                    if begins_sentence {
                         relations.end_sentence();
                     }
-                    completed.clear();
                     lexicon.look_up(word, &mut concepts);
-                    relations.next(lexicon, &concepts, |term| completed.push(term));
+                    let terms = lexicon.relations();
+                    relations.next(lexicon, concepts.iter().copied(), |term| completed.push(terms[term].as_str()));
                 }
                 for (block, Block { config, .. }) in self.blocks.iter().enumerate() {
                     let reads = match config.field {
@@ -233,109 +300,117 @@ impl Space {
                     if !reads {
                         continue;
                     }
-                    let at = |term, characters: Range<usize>| Occurrence {
-                        block,
-                        term,
-                        word: Some((segment, word)),
-                        characters: (characters.start, characters.end),
+                    let mut found = |term: &str, characters: Range<usize>| {
+                        let characters = (characters.start, characters.end);
+                        found(Occurrence { block, term, word: Some((segment, word)), characters });
                     };
+                    let whole = 1..word.length() - 1;
                     match config.kind {
-                        BlockKind::Words => found(at(word.text(), 1..word.length() - 1)),
+                        BlockKind::Words => found(word.text(), whole),
                         BlockKind::Ngrams { min, max } => {
-                            word.ngrams(min..max + 1).for_each(|(term, characters)| found(at(term, characters)));
+                            word.ngrams(min..max + 1).for_each(|(term, characters)| found(term, characters));
                         }
                         BlockKind::Concepts => {
-                            for (lexicon, concept) in
-                                self.lexicon.iter().flat_map(|lexicon| concepts.iter().map(move |of| (lexicon, *of)))
-                            {
+                            let lexicon = self.lexicon.iter();
+                            for (lexicon, concept) in lexicon.flat_map(|lexicon| concepts.iter().map(move |of| (lexicon, *of))) {
                                 if !lexicon.is_country(concept) {
-                                    found(at(lexicon.name(concept), 1..word.length() - 1));
+                                    found(lexicon.name(concept), whole.clone());
                                 }
                             }
                         }
-                        BlockKind::Relations => completed.iter().for_each(|term| found(at(term, 1..word.length() - 1))),
+                        BlockKind::Relations => completed.iter().for_each(|term| found(term, whole.clone())),
                         BlockKind::Shape => {}
                     }
                 }
             });
         }
         for (block, _) in self.blocks.iter().enumerate().filter(|(_, block)| block.config.kind == BlockKind::Shape) {
-            for term in &document.shape {
+            for term in document.shape.iter() {
                 found(Occurrence { block, term, word: None, characters: (0, 0) });
             }
         }
     }
 
-    /// The vector of `document`: features in the order of their first occurrence, and their values.
-    pub fn vector<'s>(&self, scratch: &'s mut Scratch, document: &Document<'_>) -> &'s [(u32, f64)] {
-        let Scratch { reader, counts, touched, factors, entries } = scratch;
-        if counts.len() < self.features {
-            counts.resize(self.features, 0);
-        }
-        self.read(reader, document, |occurrence| {
-            if let Some(feature) = self.feature(occurrence.block, occurrence.term) {
-                let count = &mut counts[feature as usize];
-                if *count == 0 {
-                    touched.push(feature);
-                }
-                *count = count.saturating_add(1);
-            }
-        });
-        factors.clear();
-        factors.resize(self.blocks.len(), 0.0);
+    /// Puts the vector of a document into `entries`: its features, block by block, with their values. `tally` belongs to this space.
+    pub fn vector(&self, tally: &mut Tally, tokens: &Tokens<'_>, entries: &mut Vec<(u32, f64)>) {
+        let damping = Damping::new();
         entries.clear();
-        for feature in touched.drain(..) {
-            let block = self.block_of(feature);
-            let idf = f64::from(self.blocks[block].idf[(feature - self.firsts[block]) as usize]);
-            let value = (1.0 + libm::log(f64::from(std::mem::take(&mut counts[feature as usize])))) * idf;
-            factors[block] += value * value;
-            entries.push((feature, value));
-        }
-        for (factor, scale) in factors.iter_mut().zip(&self.scales) {
-            *factor = if *factor > 0.0 { scale / libm::sqrt(*factor) } else { 0.0 };
-        }
-        for (feature, value) in entries.iter_mut() {
-            *value *= factors[self.block_of(*feature)];
-        }
-        entries
-    }
-
-    fn block_of(&self, feature: u32) -> usize {
-        self.firsts.partition_point(|first| *first <= feature) - 1
+        tally.count(&self.counted(), &mut &*self, tokens, |block, terms| {
+            let begin = entries.len();
+            let mut squares = 0.0;
+            for (term, count) in terms {
+                let value = damping.of(*count) * f64::from(self.blocks[block].idf[*term as usize]);
+                squares += value * value;
+                entries.push((self.firsts[block] + term, value));
+            }
+            let factor = if squares > 0.0 { self.scales[block] / libm::sqrt(squares) } else { 0.0 };
+            entries[begin..].iter_mut().for_each(|(_, value)| *value *= factor);
+        });
     }
 }
 
-/// Counts in how many documents each term is.
+/// Counts for each block in how many of the `documents` each term is.
+fn count(counted: &Counted<'_, BlockConfig>, documents: &[&Document<'_>]) -> Vec<Counter> {
+    let mut counters: Vec<Counter> = counted.blocks.iter().map(|_| Counter::default()).collect();
+    let (mut reading, mut tally) = (Reading::large(), Tally::default());
+    // Ids last as long as the counters, so words keep their numbers.
+    let mut seen: Vec<Vec<u32>> = vec![Vec::new(); counters.len()];
+    for document in documents {
+        reading.clear();
+        let parts = reading.document(document);
+        let tokens = Tokens { reading: &reading, parts: &parts, shape: &document.shape };
+        tally.count(counted, &mut Growing(&mut counters), &tokens, |block, terms| {
+            let seen = &mut seen[block];
+            for (id, _) in terms {
+                let at = *id as usize;
+                if at >= seen.len() {
+                    seen.resize(at + 1, 0);
+                }
+                seen[at] += 1;
+            }
+        });
+    }
+    counters.iter_mut().zip(seen).for_each(|(counter, seen)| counter.df = seen);
+    counters
+}
+
+/// The terms of a block, and in how many documents each is.
 #[derive(Debug, Default)]
 struct Counter {
     vocabulary: Vocabulary,
-    /// For each term the documents that have it, and the last of them.
-    seen: Vec<(u32, u32)>,
+    /// For each term the documents that have it.
+    df: Vec<u32>,
 }
 
 impl Counter {
-    /// Counts an occurrence in `document`, numbered from 1.
-    fn count(&mut self, term: &str, document: u32) {
-        let id = self.vocabulary.intern(term) as usize;
-        if id == self.seen.len() {
-            self.seen.push((0, 0));
+    /// What both counted; `other` counted the documents that follow.
+    fn merge(mut self, other: Self) -> Self {
+        for (term, df) in other.vocabulary.iter().zip(other.df) {
+            let id = self.vocabulary.intern(term) as usize;
+            if id >= self.df.len() {
+                self.df.resize(id + 1, 0);
+            }
+            self.df[id] += df;
         }
-        let (df, last) = &mut self.seen[id];
-        if *last != document {
-            *last = document;
-            *df += 1;
-        }
+        self
     }
 
-    /// Keeps the terms that `config` wants, sorted, with their idf over `total` documents.
+    /// Keeps the terms that `config` wants, with their idf over `total` documents. Those in many documents come first, by powers of
+    /// two, so that what is needed all the time lies close together; within a power they stay in the order in which they were met, so that
+    /// what is needed together, the n-grams of a word, does too.
     fn select(self, config: BlockConfig, total: u32) -> Block {
-        let mut kept: Vec<(u32, &str)> =
-            self.seen.iter().map(|(df, _)| *df).zip(self.vocabulary.iter()).filter(|(df, _)| *df >= config.min_df).collect();
+        let mut kept: Vec<(u32, usize, &str)> = (self.df.iter().zip(0..).zip(self.vocabulary.iter()))
+            .map(|((df, at), term)| (*df, at, term))
+            .filter(|(df, _, _)| *df >= config.min_df.max(1))
+            .collect();
         if config.max_features > 0 && kept.len() > config.max_features {
-            kept.sort_unstable_by(|(left_df, left), (right_df, right)| right_df.cmp(left_df).then(left.cmp(right)));
+            kept.select_nth_unstable_by(config.max_features, |(left_df, _, left), (right_df, _, right)| {
+                right_df.cmp(left_df).then(left.cmp(right))
+            });
             kept.truncate(config.max_features);
         }
-        kept.sort_unstable_by_key(|(_, term)| *term);
+        kept.sort_unstable_by_key(|(df, at, _)| (df.leading_zeros(), *at));
+        let kept: Vec<(u32, &str)> = kept.into_iter().map(|(df, _, term)| (df, term)).collect();
         #[expect(clippy::cast_possible_truncation, reason = "idf is stored in single precision")]
         let idf = kept.iter().map(|(df, _)| idf(total, *df) as f32).collect();
         Block { idf, vocabulary: kept.iter().map(|(_, term)| term).collect(), config }

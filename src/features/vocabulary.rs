@@ -4,26 +4,87 @@ use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 use std::hash::BuildHasher;
 
-/// Terms numbered from 0, in the order in which they were added. A model's vocabulary is sorted, so its ids follow the
-/// terms' bytes; a vocabulary that counts terms has them as they came.
+/// Terms numbered from 0, in the order in which they were added.
+///
+/// Each term has a key of eight bytes: most n-grams and half of the words of a text are their own key, with their length. Keys lie in
+/// the order of the terms, so that those of terms that were added together are found in one place of memory.
 #[derive(Debug, Clone, Default)]
 pub struct Vocabulary {
-    /// All terms, one after the other.
-    terms: String,
+    /// All terms, one after the other; each is UTF-8.
+    terms: Vec<u8>,
     /// For each term, its end in `terms`.
     ends: Vec<usize>,
+    /// For each term its key.
+    keys: Vec<u64>,
     ids: HashTable<u32>,
 }
 
-/// A fixed seed: lookups are the same in every run, and no order is ever taken from them.
-fn hash(term: &str) -> u64 {
-    FixedState::with_seed(0).hash_one(term.as_bytes())
+/// Bytes of the longest term that is its own key.
+const SHORT: usize = 7;
+
+/// The highest bit of a key: set where the key is but a hash of the term.
+const IS_HASH: u64 = 1 << 63;
+
+/// The key of a term. Two terms with the same key are the same, unless the key is a hash.
+///
+/// The seed is fixed: look-ups are the same in every run, and no order is ever taken from them.
+#[must_use]
+pub fn key(term: &[u8]) -> u64 {
+    let length = term.len();
+    let packed = match length {
+        0 => 0,
+        1 => u64::from(term[0]),
+        // The last bytes, shifted to their place, overlap the first ones where these are the same.
+        2..=3 => ends::<2>(term).map(|end| u64::from(u16::from_le_bytes(end))).join(length - 2),
+        4..=SHORT => ends::<4>(term).map(|end| u64::from(u32::from_le_bytes(end))).join(length - 4),
+        _ => return FixedState::with_seed(0).hash_one(term) | IS_HASH,
+    };
+    packed | (length as u64) << 56
 }
 
-fn slice<'a>(terms: &'a str, ends: &[usize], id: u32) -> &'a str {
+/// The first and the last `N` bytes of `term`, which has no fewer.
+fn ends<const N: usize>(term: &[u8]) -> Ends<[u8; N]> {
+    let none = &[0; N];
+    Ends { first: *term.first_chunk().unwrap_or(none), last: *term.last_chunk().unwrap_or(none) }
+}
+
+struct Ends<T> {
+    first: T,
+    last: T,
+}
+
+impl<T> Ends<T> {
+    fn map<U>(self, change: impl Fn(T) -> U) -> Ends<U> {
+        Ends { first: change(self.first), last: change(self.last) }
+    }
+}
+
+impl Ends<u64> {
+    /// Both in one number, the last `shift` bytes behind the first.
+    fn join(self, shift: usize) -> u64 {
+        self.first | self.last << (8 * shift)
+    }
+}
+
+/// Spreads a key over all bits of a table's hash (the multiplier is 2^64 over the golden ratio; Knuth, The Art of Computer Programming, 6.4).
+fn spread(key: u64) -> u64 {
+    let product = u128::from(key) * 0x9e37_79b9_7f4a_7c15;
+    #[expect(clippy::cast_possible_truncation, reason = "both halves are taken")]
+    let halves = ((product >> 64) as u64, product as u64);
+    halves.0 ^ halves.1
+}
+
+fn slice<'a>(terms: &'a [u8], ends: &[usize], id: u32) -> &'a [u8] {
     let id = id as usize;
     let start = if id == 0 { 0 } else { ends[id - 1] };
     &terms[start..ends[id]]
+}
+
+/// A place for `key` among `places`, a power of two.
+pub(super) fn place(key: u64, places: usize) -> usize {
+    #[expect(clippy::cast_possible_truncation, reason = "only the lowest bits are wanted")]
+    let spread = spread(key) as usize;
+    spread & (places - 1)
 }
 
 impl Vocabulary {
@@ -42,23 +103,38 @@ impl Vocabulary {
     /// The id of `term`, where it is known.
     #[must_use]
     pub fn get(&self, term: &str) -> Option<u32> {
-        self.ids.find(hash(term), |id| slice(&self.terms, &self.ends, *id) == term).copied()
+        let term = term.as_bytes();
+        let key = key(term);
+        self.ids.find(spread(key), |id| self.is(*id, key, term)).copied()
+    }
+
+    /// Whether the term numbered `id` is `term`, whose key is `key`.
+    pub(super) fn is(&self, id: u32, key: u64, term: &[u8]) -> bool {
+        self.keys[id as usize] == key && (key & IS_HASH == 0 || self.utf8(id) == term)
     }
 
     /// The id of `term`, which is added where it is new.
     pub fn intern(&mut self, term: &str) -> u32 {
-        let Self { terms, ends, ids } = self;
-        let entry = ids.entry(hash(term), |id| slice(terms, ends, *id) == term, |id| hash(slice(terms, ends, *id)));
-        match entry {
-            hashbrown::hash_table::Entry::Occupied(found) => *found.get(),
-            hashbrown::hash_table::Entry::Vacant(place) => {
-                let id = u32::try_from(ends.len()).unwrap_or(u32::MAX);
-                place.insert(id);
-                terms.push_str(term);
-                ends.push(terms.len());
-                id
-            }
+        self.intern_utf8(term.as_bytes())
+    }
+
+    /// [`intern`](Self::intern) of a term that is known to be UTF-8.
+    pub(super) fn intern_utf8(&mut self, term: &[u8]) -> u32 {
+        self.intern_key(key(term), term)
+    }
+
+    /// [`intern`](Self::intern) of a term that is known to be UTF-8, given its key.
+    pub(super) fn intern_key(&mut self, key: u64, term: &[u8]) -> u32 {
+        let Self { terms, ends, keys, ids } = self;
+        let next = u32::try_from(ends.len()).unwrap_or(u32::MAX);
+        let is_term = |id: &u32| keys[*id as usize] == key && (key & IS_HASH == 0 || slice(terms, ends, *id) == term);
+        let id = *ids.entry(spread(key), is_term, |id| spread(keys[*id as usize])).or_insert(next).get();
+        if id == next {
+            terms.extend_from_slice(term);
+            ends.push(terms.len());
+            keys.push(key);
         }
+        id
     }
 
     /// The term with this id.
@@ -68,18 +144,31 @@ impl Vocabulary {
     /// When `id` is not below [`len`](Self::len).
     #[must_use]
     pub fn term(&self, id: u32) -> &str {
+        std::str::from_utf8(self.utf8(id)).unwrap_or_default()
+    }
+
+    /// The UTF-8 of the term with this id.
+    pub(super) fn utf8(&self, id: u32) -> &[u8] {
         slice(&self.terms, &self.ends, id)
+    }
+
+    /// The bytes of all terms.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.terms.len()
+    }
+
+    /// Forgets all terms and keeps their room.
+    pub fn clear(&mut self) {
+        self.terms.clear();
+        self.ends.clear();
+        self.keys.clear();
+        self.ids.clear();
     }
 
     /// All terms, in the order of their ids.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
-        (0..self.len()).map(|id| slice(&self.terms, &self.ends, u32::try_from(id).unwrap_or(u32::MAX)))
-    }
-
-    /// Whether the terms are in ascending order of their bytes, none twice.
-    #[must_use]
-    pub fn is_sorted(&self) -> bool {
-        self.iter().is_sorted_by(|left, right| left < right)
+        (0..self.len()).map(|id| self.term(u32::try_from(id).unwrap_or(u32::MAX)))
     }
 }
 
@@ -111,8 +200,26 @@ mod tests {
     }
 
     #[test]
-    fn sorted_means_strictly_by_bytes() {
-        assert!(Vocabulary::from_iter(["a", "ab", "z", "é"]).is_sorted());
-        assert!(!Vocabulary::from_iter(["é", "z"]).is_sorted());
+    fn short_and_long_terms_are_told_apart() {
+        let (fifteen, sixteen) = ("a".repeat(15), "a".repeat(16));
+        let terms = [
+            "",
+            "a",
+            "a\0",
+            "aaaaaaa",
+            "aaaaaaa\u{7}",
+            "aaaaaaaa",
+            "é",
+            "ééé",
+            "éééé",
+            "aaaaaaaa\0",
+            fifteen.as_str(),
+            sixteen.as_str(),
+        ];
+        let vocabulary = Vocabulary::from_iter(terms);
+        assert_eq!(vocabulary.len(), terms.len());
+        assert_eq!(terms.map(|term| vocabulary.get(term)), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11].map(Some));
+        assert_eq!(vocabulary.iter().collect::<Vec<_>>(), terms);
+        assert_eq!(["aa", "aaaaaa", "aaaaaaab"].map(|term| vocabulary.get(term)), [None; 3]);
     }
 }

@@ -18,8 +18,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::classifier::Reason;
-use crate::features::{Block, BlockKind, Document, Field, Space, space};
-use crate::terms::Reader;
+use crate::features::{Block, BlockKind, Document, Field, Reading, Space, Tally, Tokens, space};
 
 /// One training article in so many lies beyond a limit.
 const RARE: usize = 200;
@@ -50,19 +49,17 @@ struct Census {
 }
 
 impl Census {
-    /// Counts the words of `document`: common are those with an idf up to `common_idf`, unknown those with an idf from
-    /// `unknown_idf` on, or without any.
-    fn take(block: &Block, reader: &mut Reader, document: &Document<'_>, common_idf: f64, unknown_idf: f32) -> Self {
-        let mut census = Self::default();
-        for segment in &document.segments {
-            reader.read(segment.text, |word| {
-                let idf = block.vocabulary.get(word.text()).map(|id| block.idf[id as usize]);
-                census.words += 1;
-                census.common += u64::from(idf.is_some_and(|idf| f64::from(idf) <= common_idf));
-                census.unknown += u64::from(idf.is_none_or(|idf| idf >= unknown_idf));
-            });
+    /// Counts the words of a document that has so many `words`: common are those with an idf up to `common_idf`, unknown those
+    /// with an idf from `unknown_idf` on, or without any, that is not among the `terms` of the `block` of words.
+    fn take(block: &Block, words: usize, terms: &[(u32, u32)], common_idf: f64, unknown_idf: f32) -> Self {
+        let (mut common, mut known) = (0, 0);
+        for (term, count) in terms {
+            let idf = block.idf[*term as usize];
+            common += if f64::from(idf) <= common_idf { u64::from(*count) } else { 0 };
+            known += if idf < unknown_idf { u64::from(*count) } else { 0 };
         }
-        census
+        let words = words as u64;
+        Self { words, common, unknown: words.saturating_sub(known) }
     }
 
     #[expect(clippy::cast_precision_loss, reason = "an article has fewer than 2^52 words")]
@@ -77,23 +74,35 @@ impl Census {
     }
 }
 
-/// The block that holds the words of the whole document.
-fn words(space: &Space) -> Option<&Block> {
-    space.blocks().iter().find(|block| block.config.kind == BlockKind::Words && block.config.field == Field::Document)
+/// The index of the block that holds the words of the whole document.
+#[must_use]
+pub fn words(space: &Space) -> Option<usize> {
+    let is_words = |block: &Block| block.config.kind == BlockKind::Words && block.config.field == Field::Document;
+    space.blocks().iter().position(is_words)
 }
 
 impl DoubtLimits {
     /// The limits for the training articles `documents`, which `space` was fitted on; none where there are no articles
     /// or no words among the features.
     #[must_use]
-    pub fn fit<'a, 'b: 'a>(space: &Space, documents: impl ExactSizeIterator<Item = &'a Document<'b>>) -> Option<Self> {
-        let block = words(space)?;
+    pub fn fit(space: &Space, documents: &[&Document<'_>]) -> Option<Self> {
+        let of_words = words(space)?;
+        let block = &space.blocks()[of_words];
         let total = u32::try_from(documents.len()).unwrap_or(u32::MAX);
         let common_idf = space::idf(total, total / COMMON);
         let unknown_idf = block.idf.iter().copied().fold(0.0, f32::max);
-        let mut reader = Reader::default();
-        let taken: Vec<Census> =
-            documents.map(|document| Census::take(block, &mut reader, document, common_idf, unknown_idf)).collect();
+        // Only the words are counted: a space of its own, with the ids of the block.
+        let only_words = Space::new(vec![block.clone()]);
+        let (mut reading, mut tally) = (Reading::large(), Tally::default());
+        let mut taken: Vec<Census> = Vec::with_capacity(documents.len());
+        for document in documents {
+            reading.clear();
+            let parts = reading.document(document);
+            let tokens = Tokens { reading: &reading, parts: &parts, shape: &document.shape };
+            tally.count(&only_words.counted(), &mut &only_words, &tokens, |_, terms| {
+                taken.push(Census::take(block, reading.tokens().len(), terms, common_idf, unknown_idf));
+            });
+        }
         let rare = taken.len() / RARE;
         let mut words: Vec<u64> = taken.iter().map(|census| census.words).collect();
         let mut unknown: Vec<f64> = taken.iter().map(|census| census.share(census.unknown)).collect();
@@ -107,11 +116,10 @@ impl DoubtLimits {
         })
     }
 
-    /// The reasons to doubt `document`, a document of `space`.
+    /// The reasons to doubt a document of so many `words`, of which `terms` are those of the `block` of [`words`].
     #[must_use]
-    pub fn reasons(&self, space: &Space, document: &Document<'_>) -> Vec<Reason> {
-        let Some(block) = words(space) else { return Vec::new() };
-        let census = Census::take(block, &mut Reader::default(), document, self.common_idf, f32::INFINITY);
+    pub fn reasons(&self, block: &Block, words: usize, terms: &[(u32, u32)]) -> Vec<Reason> {
+        let census = Census::take(block, words, terms, self.common_idf, f32::INFINITY);
         let found = [
             (census.unknown_to_common() > self.most_unknown_to_common, Reason::ForeignLanguage),
             (census.words < self.least_words, Reason::TooShort),
@@ -124,7 +132,7 @@ impl DoubtLimits {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::features::BlockConfig;
+    use crate::features::{BlockConfig, ShapeTerms};
     use crate::model::fixture;
 
     fn document(text: &str) -> Document<'_> {
@@ -140,7 +148,15 @@ mod tests {
     #[test]
     fn each_limit_gives_its_reason_and_only_beyond_it() {
         let limits = DoubtLimits { least_words: 4, common_idf: 1.5, most_unknown_to_common: 1.5, most_unknown: 0.5 };
-        let reasons = |text| limits.reasons(&space(), &document(text));
+        let reasons = |text| {
+            let (space, mut reading, mut tally, mut found) = (space(), Reading::default(), Tally::default(), None);
+            let parts = reading.document(&document(text));
+            let tokens = Tokens { reading: &reading, parts: &parts, shape: &ShapeTerms::default() };
+            tally.count(&space.counted(), &mut &space, &tokens, |block, terms| {
+                found = Some(limits.reasons(&space.blocks()[block], reading.tokens().len(), terms));
+            });
+            found.unwrap()
+        };
         // Half is unknown: at the limit, not beyond. Two unknown words to one common and one more are a ratio of 1.
         assert_eq!(reasons("accord de xx yy"), []);
         assert_eq!(reasons("accord de niamey"), [Reason::TooShort]);
@@ -158,15 +174,16 @@ mod tests {
         // the article, since it stands in no other. Two articles of one word: one lies beyond the limits, the other is at them.
         let texts: Vec<String> = (0..198).map(|n| format!("de mot {n}")).chain(["rien".into(), "seul".into()]).collect();
         let documents: Vec<Document<'_>> = texts.iter().map(|text| document(text)).collect();
+        let documents: Vec<&Document<'_>> = documents.iter().collect();
         let config = BlockConfig { min_df: 1, ..fixture::block(&[]).config };
-        let space = Space::fit(vec![config], None, documents.iter().cloned());
-        let limits = DoubtLimits::fit(&space, documents.iter()).unwrap();
+        let space = Space::fit(vec![config], None, &documents);
+        let limits = DoubtLimits::fit(&space, &documents).unwrap();
         assert_eq!(limits.least_words, 1);
         // One unknown word of one, to 0 + 1 common.
         assert!((limits.most_unknown - 1.0).abs() < 1e-12 && (limits.most_unknown_to_common - 1.0).abs() < 1e-12, "{limits:?}");
-        let limits = DoubtLimits::fit(&space, documents[..199].iter()).unwrap();
+        let limits = DoubtLimits::fit(&space, &documents[..199]).unwrap();
         assert_eq!(limits.least_words, 1);
-        let limits = DoubtLimits::fit(&space, documents[..198].iter()).unwrap();
+        let limits = DoubtLimits::fit(&space, &documents[..198]).unwrap();
         assert_eq!(limits.least_words, 3);
         assert!((limits.most_unknown - 1.0 / 3.0).abs() < 1e-12);
         // ln(199 / 40) + 1: the idf of a word of 39 among 198 articles.
@@ -175,8 +192,7 @@ mod tests {
 
     #[test]
     fn without_words_among_the_features_there_are_no_limits() {
-        let none: [Document<'_>; 0] = [];
-        assert_eq!(DoubtLimits::fit(&space(), none.iter()), None);
-        assert_eq!(DoubtLimits::fit(&Space::default(), [document("a")].iter()), None);
+        assert_eq!(DoubtLimits::fit(&space(), &[]), None);
+        assert_eq!(DoubtLimits::fit(&Space::default(), &[&document("a")]), None);
     }
 }

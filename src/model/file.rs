@@ -1,6 +1,6 @@
 //! The model file: safetensors with one metadata key.
 //!
-//! The tensors are `SPACE.N.terms` (U8: the terms of block N, sorted, each followed by a line feed), `SPACE.N.idf` (F32),
+//! The tensors are `SPACE.N.terms` (U8: the terms of block N, each followed by a line feed), `SPACE.N.idf` (F32),
 //! `HEAD.weights` (F32, features × labels), `HEAD.bias` (F64), `HEAD.out_of_fold.logits` (F32, articles × labels) and
 //! `HEAD.out_of_fold.labels` (U32), and `lexicon` (U8: its lines, where the model has one); SPACE is `document` or `passage`, HEAD is `topic`, `stance` or `role`. The metadata
 //! key `depeche` holds the rest as JSON with sorted keys (labels, temperatures, priors, settings), so that the same model has the same bytes.
@@ -25,8 +25,9 @@ use crate::features::{Block, BlockConfig, BlockKind, Lexicon, Space, Vocabulary}
 
 /// The format that this version writes.
 ///
-/// Format 1 had no `thresholds.doubt`; it loads without those limits.
-pub const FORMAT: u64 = 2;
+/// Format 1 had no `thresholds.doubt`; it loads without those limits. In formats 1 and 2 the terms of a block were sorted by their
+/// bytes; since format 3 they stand in any order.
+pub const FORMAT: u64 = 3;
 
 /// The only metadata key.
 const KEY: &str = "depeche";
@@ -139,9 +140,10 @@ impl Model {
             write_head(&mut header, &mut tensors, name, head);
         }
         if let Some(role) = &self.role {
-            write_space(&mut header, &mut tensors, "passage", &role.space);
-            write_head(&mut header, &mut tensors, "role", &role.head);
-            header.role = Some(RoleHeader { threshold: role.threshold, main_threshold: role.main_threshold });
+            write_space(&mut header, &mut tensors, "passage", role.space());
+            write_head(&mut header, &mut tensors, "role", role.head());
+            let (threshold, main_threshold) = role.thresholds();
+            header.role = Some(RoleHeader { threshold, main_threshold });
         }
         // A JSON value keeps its keys sorted, a struct in the order of its fields.
         let header = serde_json::to_value(&header).map_err(|error| inconsistent(error.to_string()))?.to_string();
@@ -286,7 +288,7 @@ impl Reading<'_> {
                 }
                 check_probability("role.threshold", *threshold)?;
                 check_probability("role.main_threshold", *main_threshold)?;
-                Some(RoleHead { space, head, threshold: *threshold, main_threshold: *main_threshold })
+                Some(RoleHead::new(space, head, *threshold, *main_threshold))
             }
             None => None,
         };
@@ -333,11 +335,11 @@ impl Reading<'_> {
             let (_, bytes) = self.tensor(&key, Dtype::U8, 1)?;
             let terms = std::str::from_utf8(bytes).map_err(|error| inconsistent(format!("{key}: {error}")))?;
             let vocabulary: Vocabulary = terms.split_terminator('\n').collect();
-            if (!terms.is_empty() && !terms.ends_with('\n'))
-                || terms.split_terminator('\n').count() != vocabulary.len()
-                || !vocabulary.is_sorted()
-            {
-                return Err(inconsistent(format!("{key}: the terms are not sorted, or one stands twice")));
+            if !terms.is_empty() && !terms.ends_with('\n') {
+                return Err(inconsistent(format!("{key}: the last term is not ended by a line feed")));
+            }
+            if terms.split_terminator('\n').count() != vocabulary.len() {
+                return Err(inconsistent(format!("{key}: a term stands twice")));
             }
             let key = format!("{name}.{at}.idf");
             let (_, idf) = self.singles(&key, 1)?;

@@ -45,7 +45,7 @@ pub(crate) fn model() -> Model {
         document: Space::new(vec![block(&["accord", "météo"])]),
         topic: head(&["military", "noise"], 2),
         stance: Some(head(&["critical", "neutral", "supportive"], 2)),
-        role: Some(RoleHead { space: Space::new(vec![block(&["menu"])]), head: role, threshold: 0.5, main_threshold: 0.99 }),
+        role: Some(RoleHead::new(Space::new(vec![block(&["menu"])]), role, 0.5, 0.99)),
         thresholds: Thresholds::default(),
         training: Training { articles: 2, data_digest: "00".into(), ..Training::default() },
     }

@@ -80,18 +80,6 @@ pub enum InvalidPriors {
 }
 
 impl Head {
-    /// For each label the sum of its weights over the vector `entries`, without bias.
-    #[must_use]
-    pub fn sums(&self, entries: &[(u32, f64)]) -> Vec<f64> {
-        let mut sums = vec![0.0; self.labels.len()];
-        for (feature, value) in entries {
-            for (sum, weight) in sums.iter_mut().zip(self.weights.row(*feature as usize)) {
-                *sum += value * f64::from(*weight);
-            }
-        }
-        sums
-    }
-
     /// For each label its bias with `priors` in it.
     #[must_use]
     pub fn bias_with(&self, priors: &[f64]) -> Vec<f64> {
@@ -173,9 +161,8 @@ mod tests {
     }
 
     #[test]
-    fn logits_and_probabilities_by_hand() {
-        let sums = head().sums(&[(0, 2.0), (1, 4.0)]);
-        assert_eq!(sums, [4.0, -2.0]);
+    fn probabilities_by_hand() {
+        let sums = [4.0, -2.0];
         // softmax of (4, -2) / 2: the ratio is e^3.
         let probabilities = head().probabilities(&sums);
         assert!((probabilities[0] / probabilities[1] - 20.085_536_923).abs() < 1e-6);

@@ -6,7 +6,7 @@
 //! - *Repeated.* A passage whose words an earlier body passage has in the same order is noise of its own kind. This is
 //!   seen, not learnt.
 //! - *The main passage.* Many collectors deliver an article as one long line. A passage that stands alone, or that is
-//!   long and holds at least half of the page's words, is noise only above [`RoleHead::main_threshold`], which is close
+//!   long and holds at least half of the page's words, is noise only above a [threshold](RoleHead::thresholds) of its own, which is close
 //!   to 1: one wrong verdict must not lose an article.
 
 use std::collections::HashSet;
@@ -16,10 +16,9 @@ use std::ops::Range;
 use foldhash::fast::FixedState;
 
 use super::head::{Head, greatest};
-use crate::features::shape::Shapes;
-use crate::features::{Document, Scratch, Space};
+use crate::features::shape::{Page, Shapes};
+use crate::features::{Part, Reading, Scorer, ShapeTerms, Space, Tally, Tokens};
 use crate::page::{self, Passage};
-use crate::terms::Reader;
 
 /// The kind of article passages, in marked pages and in answers.
 pub const BODY: &str = "body";
@@ -33,14 +32,19 @@ const MAIN_WORDS: usize = 40;
 /// The head that tells article from noise, and its features.
 #[derive(Debug, Clone)]
 pub struct RoleHead {
-    /// Features of a passage.
-    pub space: Space,
-    /// Kinds of passages; [`BODY`] is one of them, [`REPEATED`] is not.
-    pub head: Head,
-    /// A passage is noise where its probability to be noise is greater than this.
-    pub threshold: f64,
-    /// The same for the main passage: one that stands alone, or is long and holds at least half of the page's words.
-    pub main_threshold: f64,
+    space: Space,
+    head: Head,
+    scorer: Scorer,
+    threshold: f64,
+    main_threshold: f64,
+}
+
+/// Buffers for judging pages, reused from page to page.
+#[derive(Debug, Default)]
+pub struct RoleScratch {
+    tally: Tally,
+    shape: ShapeTerms,
+    sums: Vec<f64>,
 }
 
 /// What a passage is.
@@ -65,35 +69,58 @@ impl RoleVerdict {
 }
 
 impl RoleHead {
-    /// A verdict on each of the `passages` of the page `text`.
+    /// A head over passages in `space`, whose kinds are the labels of `head`: [`BODY`] is one of them, [`REPEATED`] is not. A
+    /// passage is noise where its probability to be noise is greater than `threshold`; the main passage, one that stands alone or
+    /// is long and holds at least half of the page's words, where it is greater than `main_threshold`.
     #[must_use]
-    pub fn judge(&self, scratch: &mut Scratch, text: &str, passages: Vec<Passage>) -> Vec<RoleVerdict> {
-        let shapes = Shapes::new(text, &passages);
+    pub fn new(space: Space, head: Head, threshold: f64, main_threshold: f64) -> Self {
+        let scorer = Scorer::new(&space, head.labels.len(), |feature, label| head.weights[[feature, label]]);
+        Self { space, head, scorer, threshold, main_threshold }
+    }
+
+    /// Features of a passage.
+    #[must_use]
+    pub fn space(&self) -> &Space {
+        &self.space
+    }
+
+    /// The classifier of passages.
+    #[must_use]
+    pub fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// The probability of noise above which a passage is noise, and the same for the main passage.
+    #[must_use]
+    pub fn thresholds(&self) -> (f64, f64) {
+        (self.threshold, self.main_threshold)
+    }
+
+    /// A verdict on each passage of `page`.
+    #[must_use]
+    pub fn judge(&self, scratch: &mut RoleScratch, page: &Page<'_>) -> Vec<RoleVerdict> {
+        let RoleScratch { tally, shape, sums } = scratch;
+        let shapes = Shapes::new(page);
         let bias = self.head.bias_with(&self.head.priors);
-        let main = main_passage(text, &passages);
-        let mut verdicts: Vec<(String, f64, bool)> = Vec::with_capacity(passages.len());
-        for (at, passage) in passages.iter().enumerate() {
-            let mut document = Document::passage(text, passage.range.clone());
-            document.shape = shapes.terms(at);
-            let sums = self.head.sums(self.space.vector(scratch, &document));
-            let logits: Vec<f64> = sums.iter().zip(&bias).map(|(sum, bias)| sum + bias).collect();
-            let mut probabilities = self.head.probabilities(&logits);
-            let body = self.body();
+        let main = main_passage(page);
+        let body = self.body();
+        let mut verdicts = Vec::with_capacity(page.passages.len());
+        for (at, passage) in page.passages.iter().enumerate() {
+            shapes.terms(at, shape);
+            let parts = [Part { tokens: page.tokens[at].clone(), is_title: true }];
+            self.scorer.score(&self.space, (tally, &Tokens { reading: page.reading, parts: &parts, shape }), sums, |_, _| {});
+            sums.iter_mut().zip(&bias).for_each(|(sum, bias)| *sum += bias);
+            let mut probabilities = self.head.probabilities(sums);
             let noise_probability = (1.0 - probabilities[body]).clamp(0.0, 1.0);
             let threshold = if main == Some(at) { self.main_threshold } else { self.threshold };
             let is_noise = noise_probability > threshold;
             if is_noise {
                 probabilities[body] = 0.0;
             }
-            let kind = if is_noise { greatest(&probabilities) } else { body };
-            verdicts.push((self.head.labels[kind].clone(), noise_probability, is_noise));
+            let kind = self.head.labels[if is_noise { greatest(&probabilities) } else { body }].clone();
+            verdicts.push(RoleVerdict { passage: passage.clone(), is_noise, kind, noise_probability });
         }
-        let mut verdicts: Vec<RoleVerdict> = passages
-            .into_iter()
-            .zip(verdicts)
-            .map(|(passage, (kind, noise_probability, is_noise))| RoleVerdict { passage, is_noise, kind, noise_probability })
-            .collect();
-        mark_repeated(text, &mut verdicts);
+        mark_repeated(page, &mut verdicts);
         verdicts
     }
 
@@ -103,14 +130,22 @@ impl RoleHead {
     }
 }
 
-/// Cuts the page `text` and judges its passages; without a role head every passage is body.
+/// Cuts the page `text` and judges its passages, for each of which its tokens in `reading` come too; without a role head every
+/// passage is body.
 #[must_use]
-pub fn passages(role: Option<&RoleHead>, scratch: &mut Scratch, text: &str) -> Vec<RoleVerdict> {
+pub fn passages(
+    role: Option<&RoleHead>,
+    scratch: &mut RoleScratch,
+    reading: &mut Reading,
+    text: &str,
+) -> (Vec<RoleVerdict>, Vec<Range<usize>>) {
     let passages = page::split(text);
-    match role {
-        Some(role) => role.judge(scratch, text, passages),
+    let tokens: Vec<Range<usize>> = passages.iter().map(|passage| reading.read(passage.text(text))).collect();
+    let verdicts = match role {
+        Some(role) => role.judge(scratch, &Page { text, passages: &passages, reading, tokens: &tokens }),
         None => passages.into_iter().map(RoleVerdict::body).collect(),
-    }
+    };
+    (verdicts, tokens)
 }
 
 /// The ranges of the body passages.
@@ -119,36 +154,21 @@ pub fn body(verdicts: &[RoleVerdict]) -> impl Iterator<Item = Range<usize>> {
 }
 
 /// The only passage, or that which holds at least half of the page's words where it is long enough to be an article.
-fn main_passage(text: &str, passages: &[Passage]) -> Option<usize> {
-    if passages.len() == 1 {
+fn main_passage(page: &Page<'_>) -> Option<usize> {
+    if page.passages.len() == 1 {
         return Some(0);
     }
-    let mut reader = Reader::default();
-    let counts: Vec<usize> = passages
-        .iter()
-        .map(|passage| {
-            let mut words = 0;
-            reader.read(passage.text(text), |_| words += 1);
-            words
-        })
-        .collect();
-    let total: usize = counts.iter().sum();
-    counts.iter().position(|words| *words >= MAIN_WORDS && 2 * words >= total)
+    let total: usize = page.tokens.iter().map(ExactSizeIterator::len).sum();
+    page.tokens.iter().position(|tokens| tokens.len() >= MAIN_WORDS && 2 * tokens.len() >= total)
 }
 
 /// Makes noise of body passages whose words an earlier body passage has.
-fn mark_repeated(text: &str, verdicts: &mut [RoleVerdict]) {
-    let hasher = FixedState::with_seed(0);
-    let mut reader = Reader::default();
-    let mut seen = HashSet::new();
-    for verdict in verdicts.iter_mut().filter(|verdict| !verdict.is_noise) {
-        let mut words = 0;
-        let mut key = 0_u64;
-        reader.read(verdict.passage.text(text), |word| {
-            words += 1;
-            key = hasher.hash_one((key, word.text()));
-        });
-        if words > 0 && !seen.insert(key) {
+fn mark_repeated(page: &Page<'_>, verdicts: &mut [RoleVerdict]) {
+    let hasher = FixedState::default();
+    let mut seen = HashSet::with_hasher(FixedState::default());
+    for (verdict, tokens) in verdicts.iter_mut().zip(page.tokens).filter(|(verdict, _)| !verdict.is_noise) {
+        let words = page.reading.tokens()[tokens.clone()].iter().map(|token| token.word);
+        if !tokens.is_empty() && !seen.insert(words.fold(0_u64, |key, word| hasher.hash_one((key, word)))) {
             REPEATED.clone_into(&mut verdict.kind);
             verdict.is_noise = true;
             verdict.noise_probability = 1.0;
@@ -160,33 +180,42 @@ fn mark_repeated(text: &str, verdicts: &mut [RoleVerdict]) {
 mod tests {
     use super::*;
 
+    /// What `judge` says of the page `text`.
+    fn with_page<T>(text: &str, judge: impl FnOnce(&Page<'_>, Vec<RoleVerdict>) -> T) -> T {
+        let passages = page::split(text);
+        let mut reading = Reading::default();
+        let tokens: Vec<Range<usize>> = passages.iter().map(|passage| reading.read(passage.text(text))).collect();
+        let verdicts = passages.iter().cloned().map(RoleVerdict::body).collect();
+        judge(&Page { text, passages: &passages, reading: &reading, tokens: &tokens }, verdicts)
+    }
+
     #[test]
     fn a_repeated_paragraph_is_body_once() {
-        let text = "Un accord a été signé.\nAutre chose.\nUn accord a été signé !\n–\n–";
-        let mut verdicts: Vec<RoleVerdict> = page::split(text).into_iter().map(RoleVerdict::body).collect();
-        mark_repeated(text, &mut verdicts);
-        let noise: Vec<bool> = verdicts.iter().map(|verdict| verdict.is_noise).collect();
-        assert_eq!(noise, [false, false, true, false, false]);
-        assert_eq!(verdicts[2].kind, REPEATED);
+        with_page("Un accord a été signé.\nAutre chose.\nUn accord a été signé !\n–\n–", |page, mut verdicts| {
+            mark_repeated(page, &mut verdicts);
+            let noise: Vec<bool> = verdicts.iter().map(|verdict| verdict.is_noise).collect();
+            assert_eq!(noise, [false, false, true, false, false]);
+            assert_eq!(verdicts[2].kind, REPEATED);
+        });
     }
 
     #[test]
     fn a_repetition_of_noise_is_left_to_the_head() {
-        let text = "Un titre\nUn titre\nUn titre";
-        let mut verdicts: Vec<RoleVerdict> = page::split(text).into_iter().map(RoleVerdict::body).collect();
-        verdicts[0].is_noise = true;
-        mark_repeated(text, &mut verdicts);
-        assert_eq!(verdicts.iter().map(|verdict| verdict.is_noise).collect::<Vec<_>>(), [true, false, true]);
+        with_page("Un titre\nUn titre\nUn titre", |page, mut verdicts| {
+            verdicts[0].is_noise = true;
+            mark_repeated(page, &mut verdicts);
+            assert_eq!(verdicts.iter().map(|verdict| verdict.is_noise).collect::<Vec<_>>(), [true, false, true]);
+        });
     }
 
     #[test]
     fn the_main_passage_holds_half_of_the_words() {
+        let main = |text: &str| with_page(text, |page, _| main_passage(page));
         let long = "mot ".repeat(40);
-        assert_eq!(main_passage(&format!("{long}\na b c"), &page::split(&format!("{long}\na b c"))), Some(0));
-        assert_eq!(main_passage(&format!("{long}\n{long} {long}"), &page::split(&format!("{long}\n{long} {long}"))), Some(1));
-        assert_eq!(main_passage("a b c", &page::split("a b c")), Some(0));
-        assert_eq!(main_passage("a b c\nd", &page::split("a b c\nd")), None);
-        let three = [long.as_str(), long.as_str(), long.as_str()].join("\n");
-        assert_eq!(main_passage(&three, &page::split(&three)), None);
+        assert_eq!(main(&format!("{long}\na b c")), Some(0));
+        assert_eq!(main(&format!("{long}\n{long} {long}")), Some(1));
+        assert_eq!(main("a b c"), Some(0));
+        assert_eq!(main("a b c\nd"), None);
+        assert_eq!(main(&[long.as_str(), long.as_str(), long.as_str()].join("\n")), None);
     }
 }

@@ -61,7 +61,7 @@ fn describe(model: &Model) -> pb::Model {
     let features = model.document.features();
     let mut heads = vec![head("topic", &model.topic, features, training.topic.as_ref())];
     heads.extend(model.stance.as_ref().map(|stance| head("stance", stance, features, training.stance.as_ref())));
-    heads.extend(model.role.as_ref().map(|role| head("role", &role.head, role.space.features(), training.role.as_ref())));
+    heads.extend(model.role.as_ref().map(|role| head("role", role.head(), role.space().features(), training.role.as_ref())));
     pb::Model {
         name: model.resource_name(),
         noise_label: model.noise_label.clone().unwrap_or_default(),

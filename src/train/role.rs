@@ -6,14 +6,15 @@
 //! learnt.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use ndarray::Array1;
 
 use super::corpus::{LabelledArticle, check_labels, counts};
 use super::pages::MarkedPage;
-use super::run::{Fitting, Leads, TrainError, TrainParams, fit_head};
-use crate::features::shape::Shapes;
-use crate::features::{BlockConfig, BlockKind, Document, Field, Scratch, Space, SparseMatrix};
+use super::run::{Fitting, Leads, TrainError, TrainParams, fit_head, vectors};
+use crate::features::shape::{Page, Shapes};
+use crate::features::{BlockConfig, BlockKind, Document, Field, Reading, ShapeTerms, Space};
 use crate::model::RoleHead;
 use crate::model::role::{BODY, REPEATED};
 use crate::page::{self, Passage};
@@ -51,13 +52,17 @@ pub(super) fn train(
     let mut rows: Vec<Document<'_>> = Vec::new();
     let mut kinds: Vec<&str> = Vec::new();
     let mut groups: Vec<&str> = Vec::new();
+    let mut reading = Reading::default();
     for example in &examples {
         let passages: Vec<Passage> = example.passages.iter().map(|(passage, _)| passage.clone()).collect();
-        let shapes = Shapes::new(&example.text, &passages);
+        reading.clear();
+        let tokens: Vec<Range<usize>> = passages.iter().map(|passage| reading.read(passage.text(&example.text))).collect();
+        let page = Page { text: &example.text, passages: &passages, reading: &reading, tokens: &tokens };
+        let shapes = Shapes::new(&page);
         for (at, (passage, kind)) in example.passages.iter().enumerate().filter(|(_, (_, kind))| kind != REPEATED) {
-            let mut document = Document::passage(&example.text, passage.range.clone());
-            document.shape = shapes.terms(at);
-            rows.push(document);
+            let mut shape = ShapeTerms::default();
+            shapes.terms(at, &mut shape);
+            rows.push(Document { shape, ..Document::passage(&example.text, passage.range.clone()) });
             kinds.push(kind);
             groups.push(&example.group);
         }
@@ -70,20 +75,17 @@ pub(super) fn train(
     let labels: Vec<String> = counts.keys().map(|label| (*label).to_owned()).collect();
     let targets: Array1<usize> =
         kinds.iter().filter_map(|kind| labels.binary_search_by(|label| label.as_str().cmp(kind)).ok()).collect();
-    let space = Space::fit(blocks(), None, rows.iter().cloned());
-    let mut scratch = Scratch::default();
-    let mut matrix = SparseMatrix::new(space.features());
-    for row in &rows {
-        matrix.push_vector(space.vector(&mut scratch, row));
-    }
+    let rows: Vec<Option<&Document<'_>>> = rows.iter().map(Some).collect();
+    let space = Space::fit(blocks(), None, &rows.iter().flatten().copied().collect::<Vec<_>>());
+    let matrix = vectors(&space, &rows);
     let all = (0..rows.len()).collect();
     let (mut head, fitting) =
-        fit_head(&TrainParams { c: C, ..params.clone() }, &matrix, (all, targets, groups), labels, Leads::default())
+        fit_head(&TrainParams { c: C, ..params.clone() }, (&matrix, &[]), (all, targets, groups), labels, Leads::default())
             .map_err(|source| TrainError::Solver { head: "role".into(), source })?;
     #[expect(clippy::cast_precision_loss, reason = "a handful of kinds")]
     let other = (1.0 - BODY_PRIOR) / (head.labels.len() - 1) as f64;
     head.priors = head.labels.iter().map(|label| if label == BODY { BODY_PRIOR } else { other }).collect();
-    Ok((RoleHead { space, head, threshold: THRESHOLD, main_threshold: MAIN_THRESHOLD }, fitting))
+    Ok((RoleHead::new(space, head, THRESHOLD, MAIN_THRESHOLD), fitting))
 }
 
 fn blocks() -> Vec<BlockConfig> {

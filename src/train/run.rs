@@ -1,7 +1,7 @@
 //! A training run: from labelled articles and marked pages to a model.
 //!
 //! Topic and stance share one vector of an article, but each leans on its blocks in its own way (`TOPIC_WEIGHTS`,
-//! `STANCE_WEIGHTS`): the values are scaled before the solver sees them and the weights scaled back, which is the same as a
+//! `STANCE_WEIGHTS`): the solver sees the values scaled and gives weights for the values as they are, which is the same as a
 //! penalty of its own for each block, and costs nothing when serving. The lead of an article can be a row of its own
 //! (`Leads`).
 //!
@@ -11,7 +11,6 @@
 
 use linfa::ParamGuard;
 use linfa::dataset::DatasetBase;
-use linfa::traits::Fit;
 use ndarray::{Array1, Array2};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
@@ -21,12 +20,15 @@ use super::pages::MarkedPage;
 use super::solver::{LinearModel, LogisticParams, SolverError};
 use super::{folds, role};
 use crate::evaluate::{Outcome, report};
-use crate::features::{BlockConfig, BlockKind, Document, Field, Lexicon, Scratch, Space, SparseMatrix, SparseRows};
-use crate::model::head::{InvalidPriors, Priors, greatest};
-use crate::model::role::{body, passages};
-use crate::model::{
-    DoubtLimits, Head, HeadScores, LoadError, Model, OutOfFold, RoleHead, Thresholds, Training, calibration, file,
+use crate::features::{
+    Block, BlockConfig, BlockKind, Document, Field, Lexicon, Reading, Space, SparseMatrix, SparseRows, Tally, Tokens,
 };
+use crate::model::head::{InvalidPriors, Priors, greatest};
+use crate::model::role::{RoleScratch, body, passages};
+use crate::model::{
+    DoubtLimits, Head, HeadScores, LoadError, Model, OutOfFold, RoleHead, RoleVerdict, Thresholds, Training, calibration, file,
+};
+use crate::page;
 
 /// Settings of a training run.
 #[derive(Debug, Clone)]
@@ -62,7 +64,7 @@ impl Default for TrainParams {
             noise_label: None,
             max_features: [0; 3],
             c: 100.0,
-            tolerance: 1e-6,
+            tolerance: 1e-5,
             max_iterations: 2000,
             calibration_folds: 5,
             seed: 0,
@@ -189,21 +191,26 @@ pub fn train(
     if !pages.is_empty() {
         stage("fitting the role head");
         let (head, fitting) = role::train(params, articles, pages)?;
-        tracing::info!(rows = fitting.rows, iterations = fitting.iterations, kinds = head.head.labels.len(), "role head fitted");
+        tracing::info!(
+            rows = fitting.rows,
+            iterations = fitting.iterations,
+            kinds = head.head().labels.len(),
+            "role head fitted"
+        );
         training.role = fitting.scores;
         role = Some(head);
     }
     stage("reading terms");
     let has_stances = articles.iter().any(|article| article.stance.is_some());
     let documents = documents(articles, role.as_ref());
-    let space = Space::fit(blocks(params, has_stances), params.lexicon.clone(), documents.iter().flatten().cloned());
     let with_body: Vec<&Document<'_>> = documents.iter().flatten().collect();
-    let doubt = DoubtLimits::fit(&space, with_body.into_iter());
+    let space = Space::fit(blocks(params, has_stances), params.lexicon.clone(), &with_body);
+    let doubt = DoubtLimits::fit(&space, &with_body);
     stage("making vectors");
     // Leads that count for nothing are not worth their vectors.
     let led = if params.lead_weight > 0.0 { documents.as_slice() } else { &[] };
     let leads: Vec<Option<Document<'_>>> = led.iter().map(|document| document.as_ref()?.lead(LEAD_WORDS)).collect();
-    let matrix = vectors(&space, &[documents.as_slice(), &leads].concat());
+    let matrix = vectors(&space, &documents.iter().chain(&leads).map(Option::as_ref).collect::<Vec<_>>());
     tracing::info!(articles = articles.len(), features = space.features(), entries = matrix.entries(), "vectors made");
     let groups: Vec<&str> = articles.iter().map(|article| article.group.as_deref().unwrap_or(&article.id)).collect();
     let mut fit = |name: &str, weights: &BlockWeights, lead_weight: f32, label: &dyn Fn(&LabelledArticle) -> Option<String>| {
@@ -216,18 +223,11 @@ pub fn train(
         let labels: Vec<String> = counts(rows.iter().map(|(_, label)| label.as_str())).into_keys().map(str::to_owned).collect();
         let targets = rows.iter().filter_map(|(_, label)| labels.binary_search(label).ok()).collect();
         let groups = rows.iter().map(|(row, _)| groups[*row]).collect();
-        let factors = factors(&space, weights);
+        let scales = scales(&space, weights);
         let leads = Leads { weight: lead_weight, first: documents.len() };
-        let matrix = matrix.scaled(|feature| factors[space.term(feature).0]);
         let (mut head, fitting) =
-            fit_head(params, &matrix, (rows.iter().map(|(row, _)| *row).collect(), targets, groups), labels, leads)
+            fit_head(params, (&matrix, &scales), (rows.iter().map(|(row, _)| *row).collect(), targets, groups), labels, leads)
                 .map_err(|source| TrainError::Solver { head: name.to_owned(), source })?;
-        // Weights on scaled values become weights on the values themselves.
-        for (feature, mut weights) in (0..).zip(head.weights.rows_mut()) {
-            let factor = factors[space.term(feature).0];
-            #[expect(clippy::cast_possible_truncation, reason = "weights are stored in single precision")]
-            weights.mapv_inplace(|weight| (f64::from(weight) * factor) as f32);
-        }
         head.priors = head.priors_from(name, &params.priors)?;
         tracing::info!(
             head = name,
@@ -326,13 +326,14 @@ fn blocks(params: &TrainParams, has_stances: bool) -> Vec<BlockConfig> {
     blocks
 }
 
-/// For each head the factor of each block: √ of the weight that the head gives it over that which it has in the vector.
-/// Weights are relative to those of the blocks that are always there, so that these are the same whatever else there is.
-fn factors(space: &Space, weights: &BlockWeights) -> Vec<f64> {
+/// What a head's solver multiplies each column by: √ of the weight that the head gives the column's block over that which the block has in the
+/// vector. Weights are relative to those of the blocks that are always there, so that these are the same whatever else there is.
+fn scales(space: &Space, weights: &BlockWeights) -> Vec<f64> {
     let base: f64 = WEIGHTS[..ALWAYS].iter().map(|(_, weight)| weight).sum();
     let named = |name: &str| weights.iter().find(|(block, _)| *block == name).map_or(0.0, |(_, weight)| *weight);
+    let scale = |block: &Block, in_vector: f64| libm::sqrt(named(&block.config.name) / base) / in_vector;
     let blocks = space.blocks().iter().zip(space.scales());
-    blocks.map(|(block, scale)| libm::sqrt(named(&block.config.name) / base) / scale).collect()
+    blocks.flat_map(|(block, in_vector)| std::iter::repeat_n(scale(block, *in_vector), block.idf.len())).collect()
 }
 
 /// The body of each article. Where nothing of it is body, serving has its answer without looking at the terms, and
@@ -340,8 +341,13 @@ fn factors(space: &Space, weights: &BlockWeights) -> Vec<f64> {
 fn documents<'a>(articles: &'a [LabelledArticle], role: Option<&RoleHead>) -> Vec<Option<Document<'a>>> {
     let documents: Vec<Option<Document<'a>>> = articles
         .par_iter()
-        .map_init(Scratch::default, |scratch, article| {
-            let verdicts = passages(role, scratch, &article.text);
+        .map_init(<(Reading, RoleScratch)>::default, |(reading, scratch), article| {
+            reading.clear();
+            let verdicts = match role {
+                Some(_) => passages(role, scratch, reading, &article.text).0,
+                // Nothing has to be read to know that all of it is body.
+                None => page::split(&article.text).into_iter().map(RoleVerdict::body).collect(),
+            };
             let has_body = verdicts.iter().any(|verdict| !verdict.is_noise);
             has_body.then(|| Document::article(&article.title, &article.text, body(&verdicts)))
         })
@@ -353,21 +359,32 @@ fn documents<'a>(articles: &'a [LabelledArticle], role: Option<&RoleHead>) -> Ve
     documents
 }
 
-/// A row for each article, empty where it has no document.
-fn vectors(space: &Space, documents: &[Option<Document<'_>>]) -> SparseMatrix {
-    let vector = |scratch: &mut Scratch, document: &Option<Document<'_>>| {
-        document.as_ref().map(|document| space.vector(scratch, document).to_vec()).unwrap_or_default()
-    };
-    let rows: Vec<Vec<(u32, f64)>> = documents.par_iter().map_init(Scratch::default, vector).collect();
-    let mut matrix = SparseMatrix::new(space.features());
-    rows.iter().for_each(|row| matrix.push_vector(row));
-    matrix
+/// A row for each document, empty where there is none.
+pub(super) fn vectors(space: &Space, documents: &[Option<&Document<'_>>]) -> SparseMatrix {
+    let share = documents.len().div_ceil(rayon::current_num_threads()).max(1);
+    let parts = documents.par_chunks(share).map(|documents| {
+        let (mut reading, mut tally, mut entries) = (Reading::large(), Tally::default(), Vec::new());
+        let mut matrix = SparseMatrix::new(space.features());
+        for document in documents {
+            entries.clear();
+            if let Some(document) = document {
+                reading.clear();
+                let parts = reading.document(document);
+                space.vector(&mut tally, &Tokens { reading: &reading, parts: &parts, shape: &document.shape }, &mut entries);
+            }
+            matrix.push_vector(&entries);
+        }
+        matrix
+    });
+    let parts: Vec<SparseMatrix> = parts.collect();
+    SparseMatrix::concatenate(space.features(), parts)
 }
 
-/// Fits one head on rows of `matrix`, given with their targets and groups, and calibrates it.
+/// Fits one head on rows of `matrix`, given with their targets and groups, and calibrates it. What the columns are
+/// multiplied by changes their penalty alone; none where empty.
 pub(super) fn fit_head(
     params: &TrainParams,
-    matrix: &SparseMatrix,
+    (matrix, scales): (&SparseMatrix, &[f64]),
     (rows, targets, groups): (Vec<usize>, Array1<usize>, Vec<&str>),
     labels: Vec<String>,
     leads: Leads,
@@ -377,23 +394,25 @@ pub(super) fn fit_head(
         .tolerance(params.tolerance)
         .max_iterations(params.max_iterations)
         .check()?;
-    let fit = |chosen: &[usize]| {
+    let fit = |chosen: &[usize], start: Option<&LinearModel>| {
         let mut shown: Vec<(usize, usize, f32)> = chosen.iter().map(|at| (rows[*at], targets[*at], 1.0)).collect();
         if leads.weight > 0.0 {
             let of = |at: &usize| (rows[*at] + leads.first, targets[*at], leads.weight);
             shown.extend(chosen.iter().map(of).filter(|(row, _, _)| matrix.row(*row).next().is_some()));
         }
-        let records = SparseRows { matrix, rows: shown.iter().map(|(row, _, _)| *row).collect() };
+        let records = SparseRows { matrix, rows: shown.iter().map(|(row, _, _)| *row).collect(), scales };
         let data = DatasetBase::new(records, shown.iter().map(|(_, target, _)| *target).collect());
-        settings.fit(&data.with_weights(shown.iter().map(|(_, _, weight)| *weight).collect()))
+        settings.fit_from(&data.with_weights(shown.iter().map(|(_, _, weight)| *weight).collect()), start)
     };
     let all: Vec<usize> = (0..rows.len()).collect();
-    let model = fit(&all)?;
+    let model = fit(&all, None)?;
     let mut out_of_fold = OutOfFold { logits: Array2::zeros((0, labels.len())), labels: Vec::new() };
     if params.calibration_folds > 0 {
         // More folds than rows would be empty.
         let folds = params.calibration_folds.min(rows.len());
         let assigned = folds::assign(&targets.to_vec(), &groups, folds, params.seed);
+        // A fold's model is found sooner from the model of all rows; where it begins is forgotten once it is found.
+        let fit = |kept: &[usize]| fit(kept, Some(&model));
         out_of_fold = cross_validate(&assigned, folds, (matrix, &rows, &targets), labels.len(), &fit)?;
     }
     let temperature = calibration::temperature(&out_of_fold);

@@ -5,34 +5,43 @@
 //! C · Σ s(i), as there, so that the tolerance on the gradient means the same for any size of data. For two labels the objective of
 //! the binomial loss with a single weight vector is meant: with one vector a label that is the same with half the C.
 //!
-//! L-BFGS (argmin) with Moré and Thuente's line search runs until the Euclidean norm of the gradient is below the
-//! tolerance. Stopping short of it is an error: on TF-IDF features a loose solution is a bad one.
+//! Columns can have [scales](SparseRows::scales): the penalty is then on the weights of the scaled columns, which is a penalty of its
+//! own for each column.
 //!
-//! Sums over rows are taken in blocks of fixed bounds and added in their order, so that the result is the same to the
-//! last bit on any number of threads.
+//! [L-BFGS](super::lbfgs) runs until the Euclidean norm of the gradient is at most the tolerance. (scikit-learn's `tol` is for the
+//! greatest component, which is smaller.) Stopping short of it is an error: on TF-IDF features a loose solution is a bad one.
+//!
+//! Each evaluation reads every row once: its logits, and at once what they add to the gradient. Sums over rows are taken in blocks
+//! of fixed bounds and added in their order, so that the result is the same to the last bit on any number of threads.
 
-use std::cell::RefCell;
+use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
-use argmin::core::{CostFunction, Executor, Gradient, State};
-use argmin::solver::linesearch::MoreThuenteLineSearch;
-use argmin::solver::quasinewton::LBFGS;
 use linfa::ParamGuard;
 use linfa::dataset::{DatasetBase, Records};
 use linfa::traits::{Fit, PredictInplace};
 use ndarray::{Array1, Array2};
 use rayon::prelude::*;
 
+use super::lbfgs::{Limits, Minimum, minimise};
 use crate::features::SparseRows;
-use crate::model::head::{greatest, softmax};
-
-/// Steps that L-BFGS remembers.
-const HISTORY: usize = 10;
+use crate::model::head::greatest;
 
 /// Blocks that rows are cut into for summing; more threads than this bring nothing.
 const BLOCKS: usize = 16;
 
 /// Rows that are worth a block of their own.
-const BLOCK_ROWS: usize = 64;
+const BLOCK_ROWS: usize = 512;
+
+/// Reals that the gradients of all blocks may take.
+const BLOCK_REALS: usize = 1 << 26;
+
+/// Products of a row that are summed side by side.
+const LANES: usize = 4;
+
+/// How far the diagonal of the Hessian is trusted, as a power: 0 not at all, 1 as if it stayed what it is at the start. Between
+/// them, half as many steps were needed as at either end.
+const TRUST: f64 = 0.5;
 
 /// Settings that are not checked yet.
 #[derive(Debug, Clone)]
@@ -43,8 +52,7 @@ pub struct LogisticParams(ValidLogisticParams);
 pub struct ValidLogisticParams {
     c: f64,
     labels: usize,
-    tolerance: f64,
-    max_iterations: u64,
+    limits: Limits,
 }
 
 /// Why a head can't be trained.
@@ -85,7 +93,7 @@ pub enum SolverError {
 /// A fitted linear model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LinearModel {
-    /// Features × labels.
+    /// Features × labels; the weights of the columns as they are, whatever their scales.
     pub weights: Array2<f64>,
     /// For each label its bias.
     pub bias: Vec<f64>,
@@ -94,10 +102,10 @@ pub struct LinearModel {
 }
 
 impl LogisticParams {
-    /// Settings for `labels` labels: C = 100, a gradient below 1e-6, at most 2,000 iterations.
+    /// Settings for `labels` labels: C = 100, a gradient of at most 1e-5, at most 2,000 iterations.
     #[must_use]
     pub fn new(labels: usize) -> Self {
-        Self(ValidLogisticParams { c: 100.0, labels, tolerance: 1e-6, max_iterations: 2000 })
+        Self(ValidLogisticParams { c: 100.0, labels, limits: Limits { tolerance: 1e-5, max_iterations: 2000 } })
     }
 
     /// The weight of the data against the penalty on large weights; greater than zero.
@@ -110,14 +118,14 @@ impl LogisticParams {
     /// The norm of the gradient to reach; greater than zero.
     #[must_use]
     pub fn tolerance(mut self, tolerance: f64) -> Self {
-        self.0.tolerance = tolerance;
+        self.0.limits.tolerance = tolerance;
         self
     }
 
     /// The most iterations to make.
     #[must_use]
     pub fn max_iterations(mut self, iterations: u64) -> Self {
-        self.0.max_iterations = iterations;
+        self.0.limits.max_iterations = iterations;
         self
     }
 }
@@ -127,7 +135,7 @@ impl ParamGuard for LogisticParams {
     type Error = SolverError;
 
     fn check_ref(&self) -> Result<&Self::Checked, Self::Error> {
-        let ValidLogisticParams { c, labels, tolerance, .. } = self.0;
+        let ValidLogisticParams { c, labels, limits: Limits { tolerance, .. } } = self.0;
         for (name, value) in [("C", c), ("the tolerance", tolerance)] {
             if !(value.is_finite() && value > 0.0) {
                 return Err(SolverError::Setting { name, value, range: "a number above zero" });
@@ -149,36 +157,36 @@ impl<'a> Fit<SparseRows<'a>, Array1<usize>, SolverError> for ValidLogisticParams
     type Object = LinearModel;
 
     fn fit(&self, data: &DatasetBase<SparseRows<'a>, Array1<usize>>) -> Result<LinearModel, SolverError> {
+        self.fit_from(data, None)
+    }
+}
+
+impl ValidLogisticParams {
+    /// [`Fit::fit`], beginning at another model of the same columns and labels: the nearer it is, the less there is to do.
+    ///
+    /// # Errors
+    ///
+    /// [`SolverError`], when labels and rows don't fit, or the minimum is not reached.
+    ///
+    /// # Panics
+    ///
+    /// When `start` has other columns or labels.
+    pub fn fit_from<'a>(
+        &self,
+        data: &DatasetBase<SparseRows<'a>, Array1<usize>>,
+        start: Option<&LinearModel>,
+    ) -> Result<LinearModel, SolverError> {
         let loss = Loss::new(self, data)?;
-        let size = loss.features * self.labels + self.labels;
-        let objective = Objective { loss, last: RefCell::default() };
-        let solver_error = |error: argmin::core::Error| SolverError::NotConverged {
-            iterations: 0,
-            gradient: f64::NAN,
-            tolerance: self.tolerance,
-            reason: error.to_string(),
-        };
-        let solver = LBFGS::new(MoreThuenteLineSearch::new(), HISTORY)
-            .with_tolerance_grad(self.tolerance)
-            .and_then(|solver| solver.with_tolerance_cost(0.0))
-            .map_err(solver_error)?;
-        let result = Executor::new(objective, solver)
-            .configure(|state| state.param(vec![0.0; size]).max_iters(self.max_iterations))
-            .timer(false)
-            .run()
-            .map_err(solver_error)?;
-        let state = result.state;
-        let gradient = state.get_gradient().map_or(f64::NAN, |gradient| norm(gradient));
-        let iterations = state.get_iter();
-        let reached = state.param.or(state.best_param).filter(|_| gradient <= self.tolerance);
-        let Some(parameters) = reached else {
-            let reason = state.termination_status.to_string();
-            return Err(SolverError::NotConverged { iterations, gradient, tolerance: self.tolerance, reason });
-        };
-        let features = data.records.nfeatures();
-        let (weights, bias) = parameters.split_at(features * self.labels);
-        let weights = Array2::from_shape_fn((features, self.labels), |(feature, label)| weights[feature * self.labels + label]);
-        Ok(LinearModel { weights, bias: bias.to_vec(), iterations })
+        let parameters = start.map_or_else(|| vec![0.0; loss.parameters()], |start| loss.parameters_of(start));
+        let found = minimise(parameters, &loss.diagonal(), self.limits, |at, gradient| loss.evaluate(at, gradient));
+        let Minimum { parameters, iterations, gradient, short_of_tolerance } = found;
+        match short_of_tolerance {
+            None => Ok(loss.model(&parameters, iterations)),
+            Some(reason) => {
+                let tolerance = self.limits.tolerance;
+                Err(SolverError::NotConverged { iterations, gradient, tolerance, reason: reason.into() })
+            }
+        }
     }
 }
 
@@ -207,29 +215,21 @@ impl PredictInplace<SparseRows<'_>, Array1<usize>> for LinearModel {
     }
 }
 
-/// What is minimised.
+/// What is minimised, over vectors of parameters: for each column the weights of its scaled values, then the biases. Two labels have
+/// one weight, for the second label; more have one each.
 struct Loss<'a> {
     rows: &'a SparseRows<'a>,
     targets: &'a [usize],
     features: usize,
     labels: usize,
+    /// Weights of a column: the labels, or 1.
+    width: usize,
     /// For each row s / Σ s.
     weights: Vec<f64>,
     /// 1 / (C · Σ s).
     penalty: f64,
-}
-
-/// The loss as argmin asks for it, with the last value computed: the line search wants cost and gradient of the same
-/// parameters one after the other, and both come from one pass.
-struct Objective<'a> {
-    loss: Loss<'a>,
-    last: RefCell<Option<Evaluation>>,
-}
-
-struct Evaluation {
-    parameters: Vec<f64>,
-    cost: f64,
-    gradient: Vec<f64>,
+    /// The bounds of the blocks of rows, and a gradient for each.
+    blocks: Vec<(Range<usize>, Mutex<Vec<f64>>)>,
 }
 
 impl<'a> Loss<'a> {
@@ -251,88 +251,171 @@ impl<'a> Loss<'a> {
         let k = labels as f64;
         let n: f64 = counts.iter().sum();
         let weights = targets.iter().enumerate().map(|(row, target)| weight(row) / (k * counts[*target])).collect();
-        let c = if labels == 2 { settings.c / 2.0 } else { settings.c };
-        Ok(Self { rows, targets, features: rows.nfeatures(), labels, weights, penalty: 1.0 / (c * n) })
+        let features = rows.nfeatures();
+        let width = if labels == 2 { 1 } else { labels };
+        let parameters = (features + 1) * width;
+        let most = (BLOCK_REALS / parameters).clamp(1, BLOCKS);
+        let size = targets.len().div_ceil(most).max(BLOCK_ROWS);
+        let begins = (0..targets.len()).step_by(size);
+        let blocks = begins.map(|begin| (begin..(begin + size).min(targets.len()), Mutex::default())).collect();
+        Ok(Self { rows, targets, features, labels, width, weights, penalty: 1.0 / (settings.c * n), blocks })
     }
 
-    fn evaluate(&self, parameters: &[f64]) -> Evaluation {
-        let size = self.targets.len().div_ceil(BLOCKS).max(BLOCK_ROWS);
-        let blocks: Vec<(f64, Vec<f64>)> = (0..self.targets.len().div_ceil(size))
-            .into_par_iter()
-            .map(|block| self.block(parameters, block * size..((block + 1) * size).min(self.targets.len())))
+    fn parameters(&self) -> usize {
+        (self.features + 1) * self.width
+    }
+
+    /// The scale of the column that a parameter belongs to, for all parameters that are no biases.
+    fn scales(&self) -> impl Iterator<Item = f64> + '_ {
+        (0..self.features * self.width).map(|at| self.rows.scales.get(at / self.width).copied().unwrap_or(1.0))
+    }
+
+    /// The parameters of a model.
+    fn parameters_of(&self, model: &LinearModel) -> Vec<f64> {
+        assert_eq!(model.weights.dim(), (self.features, self.labels), "another model");
+        // Of two labels, each has half of the weight, with opposite signs.
+        let (first, factor) = if self.labels == 2 { (1, 2.0) } else { (0, 1.0) };
+        let weights = model.weights.rows().into_iter().flat_map(|row| row.to_vec().into_iter().skip(first));
+        // What has the scale 0 has no weight.
+        let unscaled = |(weight, scale): (f64, f64)| if scale == 0.0 { 0.0 } else { factor * weight / scale };
+        weights.zip(self.scales()).map(unscaled).chain(model.bias.iter().skip(first).map(|bias| factor * bias)).collect()
+    }
+
+    fn model(&self, parameters: &[f64], iterations: u64) -> LinearModel {
+        let weights: Vec<f64> = parameters.iter().zip(self.scales()).map(|(weight, scale)| weight * scale).collect();
+        let of = |all: &[f64], at: usize, label: usize| match (self.labels, label) {
+            (2, 0) => -0.5 * all[at],
+            (2, _) => 0.5 * all[at],
+            _ => all[at * self.width + label],
+        };
+        let bias = &parameters[self.features * self.width..];
+        LinearModel {
+            weights: Array2::from_shape_fn((self.features, self.labels), |(feature, label)| of(&weights, feature, label)),
+            bias: (0..self.labels).map(|label| of(bias, 0, label)).collect(),
+            iterations,
+        }
+    }
+
+    /// A guess at the diagonal of the inverse Hessian: the Hessian's own at zero, where every label has the probability 1/k, to the power of
+    /// [`TRUST`].
+    fn diagonal(&self) -> Vec<f64> {
+        #[expect(clippy::cast_precision_loss, reason = "a model has few labels")]
+        let p = 1.0 / self.labels as f64;
+        let bend = p * (1.0 - p);
+        let mut squares = vec![0.0; self.features];
+        for (row, weight) in self.rows.rows.iter().zip(&self.weights) {
+            for (feature, value) in self.rows.matrix.row(*row) {
+                squares[feature] += weight * f64::from(value) * f64::from(value);
+            }
+        }
+        let inverse = |second: f64| libm::pow(second, -TRUST);
+        let squares = squares.iter().flat_map(|squares| std::iter::repeat_n(*squares, self.width));
+        let weights = squares.zip(self.scales()).map(|(squares, scale)| inverse(bend * squares * scale * scale + self.penalty));
+        weights.chain(std::iter::repeat_n(inverse(bend), self.width)).collect()
+    }
+
+    /// The loss at `parameters`, and its gradient.
+    fn evaluate(&self, parameters: &[f64], gradient: &mut [f64]) -> f64 {
+        let split = self.features * self.width;
+        let weights: Vec<f64> = parameters[..split].iter().zip(self.scales()).map(|(weight, scale)| weight * scale).collect();
+        let bias = &parameters[split..];
+        let costs: Vec<f64> = self
+            .blocks
+            .par_iter()
+            .map(|(range, sums)| {
+                let sums = &mut *sums.lock().unwrap_or_else(PoisonError::into_inner);
+                sums.clear();
+                sums.resize(parameters.len(), 0.0);
+                // A width that is known when compiling is several times as fast.
+                match self.width {
+                    1 => self.block::<1>(range.clone(), &weights, bias, sums),
+                    3 => self.block::<3>(range.clone(), &weights, bias, sums),
+                    4 => self.block::<4>(range.clone(), &weights, bias, sums),
+                    5 => self.block::<5>(range.clone(), &weights, bias, sums),
+                    6 => self.block::<6>(range.clone(), &weights, bias, sums),
+                    7 => self.block::<7>(range.clone(), &weights, bias, sums),
+                    _ => self.block::<0>(range.clone(), &weights, bias, sums),
+                }
+            })
             .collect();
-        let split = self.features * self.labels;
-        let squares: f64 = parameters[..split].iter().map(|weight| weight * weight).sum();
-        let mut cost = 0.5 * self.penalty * squares;
-        let mut gradient: Vec<f64> = parameters[..split].iter().map(|weight| self.penalty * weight).collect();
-        gradient.resize(parameters.len(), 0.0);
-        for (block_cost, block_gradient) in blocks {
-            cost += block_cost;
-            gradient.iter_mut().zip(block_gradient).for_each(|(sum, part)| *sum += part);
+        let blocks: Vec<_> = self.blocks.iter().map(|(_, sums)| sums.lock().unwrap_or_else(PoisonError::into_inner)).collect();
+        let add = |(at, slope): (usize, &mut f64)| *slope = blocks.iter().map(|sums| sums[at]).sum();
+        gradient.par_iter_mut().with_min_len(1 << 14).enumerate().for_each(add);
+        let mut squares = 0.0;
+        for ((slope, weight), scale) in gradient.iter_mut().zip(&parameters[..split]).zip(self.scales()) {
+            squares += weight * weight;
+            *slope = scale * *slope + self.penalty * weight;
         }
-        Evaluation { parameters: parameters.to_vec(), cost, gradient }
+        costs.iter().sum::<f64>() + 0.5 * self.penalty * squares
     }
 
-    /// The loss of some rows, weighted, and its gradient.
-    fn block(&self, parameters: &[f64], range: std::ops::Range<usize>) -> (f64, Vec<f64>) {
-        let k = self.labels;
-        let (weights, bias) = parameters.split_at(self.features * k);
+    /// The loss of some rows, weighted; what they add to the gradient goes into `sums`. `WIDTH` is the width, or 0.
+    fn block<const WIDTH: usize>(&self, range: Range<usize>, weights: &[f64], bias: &[f64], sums: &mut [f64]) -> f64 {
+        let width = if WIDTH == 0 { self.width } else { WIDTH };
         let mut cost = 0.0;
-        let mut gradient = vec![0.0; parameters.len()];
-        let mut logits = vec![0.0; k];
+        let mut logits = vec![0.0; width];
         for at in range {
-            let (row, target) = (self.rows.rows[at], self.targets[at]);
+            let (matrix, row) = (self.rows.matrix, self.rows.rows[at]);
             logits.copy_from_slice(bias);
-            for (feature, value) in self.rows.matrix.row(row) {
-                let weights = &weights[feature * k..(feature + 1) * k];
-                logits.iter_mut().zip(weights).for_each(|(logit, weight)| *logit += f64::from(value) * weight);
+            let (columns, values) = matrix.entries_of(row);
+            if WIDTH == 1 {
+                // Several sums side by side: in one, each product would wait for the one before.
+                let mut lanes = [0.0; LANES];
+                let (column_groups, column_rest) = columns.as_chunks::<LANES>();
+                let (value_groups, value_rest) = values.as_chunks::<LANES>();
+                for (columns, values) in column_groups.iter().zip(value_groups) {
+                    for lane in 0..LANES {
+                        lanes[lane] += f64::from(values[lane]) * weights[columns[lane] as usize];
+                    }
+                }
+                for (column, value) in column_rest.iter().zip(value_rest) {
+                    lanes[0] += f64::from(*value) * weights[*column as usize];
+                }
+                logits[0] += lanes.iter().sum::<f64>();
+            } else {
+                for (column, value) in columns.iter().zip(values) {
+                    let weights = &weights[*column as usize * width..][..width];
+                    logits.iter_mut().zip(weights).for_each(|(logit, weight)| *logit += f64::from(*value) * weight);
+                }
             }
-            let mut errors = softmax(logits.iter().copied());
-            cost -= self.weights[at] * libm::log(errors[target].max(f64::MIN_POSITIVE));
-            errors[target] -= 1.0;
-            errors.iter_mut().for_each(|error| *error *= self.weights[at]);
-            for (feature, value) in self.rows.matrix.row(row) {
-                let sums = &mut gradient[feature * k..(feature + 1) * k];
-                sums.iter_mut().zip(&errors).for_each(|(sum, error)| *sum += f64::from(value) * error);
+            cost += self.weights[at] * self.errors(self.targets[at], &mut logits);
+            logits.iter_mut().for_each(|error| *error *= self.weights[at]);
+            if let ([error], true) = (logits.as_slice(), WIDTH == 1) {
+                for (column, value) in columns.iter().zip(values) {
+                    sums[*column as usize] += f64::from(*value) * error;
+                }
+            } else {
+                for (column, value) in columns.iter().zip(values) {
+                    let sums = &mut sums[*column as usize * width..][..width];
+                    sums.iter_mut().zip(&logits).for_each(|(sum, error)| *sum += f64::from(*value) * error);
+                }
             }
-            let sums = &mut gradient[self.features * k..];
-            sums.iter_mut().zip(&errors).for_each(|(sum, error)| *sum += error);
+            let sums = &mut sums[self.features * width..];
+            sums.iter_mut().zip(&logits).for_each(|(sum, error)| *sum += error);
         }
-        (cost, gradient)
+        cost
     }
-}
 
-impl Objective<'_> {
-    /// The value and gradient at `parameters`, computed unless these are the last.
-    fn at<T>(&self, parameters: &[f64], take: impl FnOnce(&Evaluation) -> T) -> T {
-        let mut last = self.last.borrow_mut();
-        if last.as_ref().is_none_or(|last| last.parameters != parameters) {
-            *last = Some(self.loss.evaluate(parameters));
+    /// The loss of a row; its logits become their derivatives.
+    fn errors(&self, target: usize, logits: &mut [f64]) -> f64 {
+        if let ([logit], 2) = (&mut *logits, self.labels) {
+            // ln(1 + e^-m) of the margin m, whichever sign it has.
+            let margin = if target == 1 { *logit } else { -*logit };
+            let small = libm::exp(-margin.abs());
+            let probability = if *logit >= 0.0 { 1.0 / (1.0 + small) } else { small / (1.0 + small) };
+            #[expect(clippy::cast_precision_loss, reason = "0 or 1")]
+            let target = target as f64;
+            *logit = probability - target;
+            return libm::log1p(small) + (-margin).max(0.0);
         }
-        take(last.get_or_insert_with(|| self.loss.evaluate(parameters)))
+        let greatest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let of_target = logits[target] - greatest;
+        logits.iter_mut().for_each(|logit| *logit = libm::exp(*logit - greatest));
+        let sum: f64 = logits.iter().sum();
+        logits.iter_mut().for_each(|logit| *logit /= sum);
+        logits[target] -= 1.0;
+        libm::log(sum) - of_target
     }
-}
-
-impl CostFunction for Objective<'_> {
-    type Param = Vec<f64>;
-    type Output = f64;
-
-    fn cost(&self, parameters: &Vec<f64>) -> Result<f64, argmin::core::Error> {
-        Ok(self.at(parameters, |evaluation| evaluation.cost))
-    }
-}
-
-impl Gradient for Objective<'_> {
-    type Param = Vec<f64>;
-    type Gradient = Vec<f64>;
-
-    fn gradient(&self, parameters: &Vec<f64>) -> Result<Vec<f64>, argmin::core::Error> {
-        Ok(self.at(parameters, |evaluation| evaluation.gradient.clone()))
-    }
-}
-
-fn norm(vector: &[f64]) -> f64 {
-    libm::sqrt(vector.iter().map(|value| value * value).sum())
 }
 
 #[cfg(test)]

@@ -303,7 +303,7 @@ fn macro_f1_of_looks(articles: &[Article], label: impl Fn(&Article) -> Option<&s
         let chosen = |test: bool| (0..labels.len()).filter(|row| (folds[*row] == fold) == test).collect::<Vec<usize>>();
         let data = |rows: Vec<usize>| {
             let targets = rows.iter().map(|row| labels[*row]).collect();
-            DatasetBase::new(SparseRows { matrix: &matrix, rows }, targets)
+            DatasetBase::new(SparseRows { matrix: &matrix, rows, scales: &[] }, targets)
         };
         let model = settings.fit(&data(chosen(false))).unwrap();
         let test = data(chosen(true));

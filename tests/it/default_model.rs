@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use depeche::features::{Document, Scratch};
+use depeche::features::{Part, Reading, Scorer, ShapeTerms, Tally, Tokens};
 use depeche::model::{Answer, Article, BUILT_IN, Classifier, Model, Options, Reason};
 use depeche::train::{FieldNames, LabelledArticle, corpus, pages};
 
@@ -75,10 +75,14 @@ fn topical_headlines(classifier: &Classifier) -> Vec<String> {
     let head = &classifier.model().topic;
     let noise = head.labels.iter().position(|label| label == "ticker_noise").unwrap();
     let equal = head.bias_with(&[1.0 / 3.0; 3]);
-    let mut scratch = Scratch::default();
+    let space = &classifier.model().document;
+    let scorer = Scorer::new(space, head.labels.len(), |feature, label| head.weights[[feature, label]]);
+    let (mut reading, mut tally, mut sums) = (Reading::default(), Tally::default(), Vec::new());
     headlines.retain(|headline| {
-        let document = Document::passage(headline, 0..headline.len());
-        let sums = head.sums(classifier.model().document.vector(&mut scratch, &document));
+        reading.clear();
+        let parts = [Part { tokens: reading.read(headline), is_title: true }];
+        let tokens = Tokens { reading: &reading, parts: &parts, shape: &ShapeTerms::default() };
+        scorer.score(space, (&mut tally, &tokens), &mut sums, |_, _| {});
         let logits: Vec<f64> = sums.iter().zip(&equal).map(|(sum, bias)| sum + bias).collect();
         head.probabilities(&logits)[noise] < 0.3
     });

@@ -1,5 +1,6 @@
 use super::*;
 use crate::features::SparseMatrix;
+use crate::model::head::softmax;
 use linfa::traits::{Predict, PredictInplace};
 use ndarray::array;
 
@@ -138,21 +139,50 @@ fn bad_settings_and_labels_are_refused() {
 
 #[test]
 fn the_gradient_is_that_of_the_loss() {
-    let (rows, targets) = (rows(), Array1::from(vec![0, 1, 0, 2, 2, 1, 0, 2, 0]));
+    let rows = rows();
     let matrix = matrix(&rows);
-    let data =
-        DatasetBase::new(SparseRows::all(&matrix), targets).with_weights(Array1::from_iter((0..9).map(|row| 1.0 + row as f32)));
-    let settings = LogisticParams::new(3).c(2.0).check().unwrap();
-    let loss = Loss::new(&settings, &data).unwrap();
-    let at: Vec<f64> = (0..12).map(|n| f64::from(n * 7 % 5) / 4.0 - 0.5).collect();
-    let gradient = loss.evaluate(&at).gradient;
-    for (n, slope) in gradient.iter().enumerate() {
-        let moved = |by: f64| {
-            let mut moved = at.clone();
-            moved[n] += by;
-            loss.evaluate(&moved).cost
+    for (labels, scales) in [(3, vec![]), (3, vec![0.5, 0.0, 2.0]), (2, vec![0.5, 3.0, 0.0])] {
+        let targets = Array1::from_iter([0, 1, 0, 2, 2, 1, 0, 2, 0].map(|target| target.min(labels - 1)));
+        let records = SparseRows { scales: &scales, ..SparseRows::all(&matrix) };
+        let data = DatasetBase::new(records, targets).with_weights(Array1::from_iter((0..9).map(|row| 1.0 + row as f32)));
+        let settings = LogisticParams::new(labels).c(2.0).check().unwrap();
+        let loss = Loss::new(&settings, &data).unwrap();
+        let at: Vec<f64> = (0..loss.parameters()).map(|n| (n * 7 % 5) as f64 / 4.0 - 0.5).collect();
+        let evaluate = |at: &[f64]| {
+            let mut gradient = vec![0.0; at.len()];
+            (loss.evaluate(at, &mut gradient), gradient)
         };
-        assert!(((moved(1e-5) - moved(-1e-5)) / 2e-5 - slope).abs() < 1e-8);
+        for (n, slope) in evaluate(&at).1.iter().enumerate() {
+            let moved = |by: f64| {
+                let mut moved = at.clone();
+                moved[n] += by;
+                evaluate(&moved).0
+            };
+            assert!(((moved(1e-5) - moved(-1e-5)) / 2e-5 - slope).abs() < 1e-8);
+        }
+    }
+}
+
+#[test]
+fn scaled_columns_are_columns_with_other_values() {
+    let (rows, scales) = (rows(), [0.5, 0.0, 2.0]);
+    let scaled = &rows * &Array1::from_iter(scales);
+    for labels in [2, 3] {
+        let targets: Vec<usize> = [0, 1, 0, 2, 2, 1, 0, 2, 0].map(|target: usize| target.min(labels - 1)).to_vec();
+        let params = LogisticParams::new(labels).c(2.0).tolerance(1e-10);
+        let expected = fit(&scaled, &targets, params.clone()).unwrap();
+        let matrix = matrix(&rows);
+        let data = DatasetBase::new(SparseRows { scales: &scales, ..SparseRows::all(&matrix) }, Array1::from(targets));
+        let settings = params.check().unwrap();
+        let found = settings.fit(&data).unwrap();
+        // The weights are for the columns as they are.
+        let expected_weights = &expected.weights * &Array1::from_iter(scales).insert_axis(ndarray::Axis(1));
+        assert_close(&found.weights, &expected_weights, 1e-8);
+        assert_close(&found.bias, &expected.bias, 1e-8);
+        // Who starts at the minimum is there.
+        let again = settings.fit_from(&data, Some(&found)).unwrap();
+        assert_eq!(again.iterations, 0);
+        assert_close(&again.weights, &found.weights, 1e-12);
     }
 }
 
@@ -163,7 +193,7 @@ fn a_row_of_twice_the_weight_is_a_row_that_stands_twice() {
     let settings = LogisticParams::new(3).c(2.0).tolerance(1e-9).check().unwrap();
     let fitted = |rows: Vec<usize>, weights: Option<Vec<f32>>| {
         let targets: Array1<usize> = rows.iter().map(|row| targets[*row]).collect();
-        let data = DatasetBase::new(SparseRows { matrix: &matrix, rows }, targets);
+        let data = DatasetBase::new(SparseRows { matrix: &matrix, rows, scales: &[] }, targets);
         let data = match weights {
             Some(weights) => data.with_weights(Array1::from(weights)),
             None => data,

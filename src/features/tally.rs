@@ -1,0 +1,320 @@
+//! How often each term of each block stands in a document: the one way from tokens to features.
+//!
+//! Nearly all terms lie within a word, and a few thousand words make up nearly all of a text. So a word is expanded to its terms
+//! once, when it is first met, and the expansion (ids of n-grams, concepts and the word itself, block by block) is kept under
+//! the word's number. A document's terms are then counted word by word: each of its different words adds the number
+//! of its occurrences to the counts of its terms. Nothing is hashed but the words, and no string is made.
+//!
+//! What a term's id is, [`Terms`] says: a fitted space knows its own terms and no others, a space being fitted numbers what
+//! it meets. [`Space::read`](super::Space::read) tells the same terms with the places where they stand; a test holds the
+//! two together.
+
+use std::borrow::Borrow;
+
+use super::lexicon::Relations;
+use super::reading::{Part, Reading, Token};
+use super::shape::ShapeTerms;
+use super::{BlockConfig, BlockKind, Field, Lexicon};
+use crate::terms::Reader;
+
+/// Stands for a term that is not known.
+const NONE: u32 = u32::MAX;
+
+/// Stands for what has not been looked up yet.
+const UNSEEN: u32 = u32::MAX - 1;
+
+/// Ids that there is room for before a word is expanded; more than all but the longest words have.
+const ROOM: usize = 1 << 10;
+
+/// Gives terms their ids.
+pub trait Terms {
+    /// The id of `term` among those of its `block`, where it has one; below `u32::MAX - 1`.
+    fn id(&mut self, block: usize, term: &str) -> Option<u32>;
+
+    /// Whether an n-gram that has no id is the beginning of none that has one.
+    fn has_beginnings(&self, block: usize) -> bool;
+}
+
+/// What is to be counted: blocks, and the lexicon that some of them read by.
+#[derive(Debug)]
+pub struct Counted<'a, B> {
+    /// The blocks.
+    pub blocks: &'a [B],
+    /// The lexicon.
+    pub lexicon: Option<&'a Lexicon>,
+}
+
+/// A document as tokens: parts of a reading, and the terms of its shape.
+#[derive(Debug, Clone, Copy)]
+pub struct Tokens<'a> {
+    /// What was read.
+    pub reading: &'a Reading,
+    /// The parts of it that are the document.
+    pub parts: &'a [Part],
+    /// Terms for blocks of kind [`BlockKind::Shape`].
+    pub shape: &'a ShapeTerms,
+}
+
+/// Counts, and the expansions of words met so far. It belongs to one set of blocks with their terms and to one
+/// [`Reading`]: with others it would take one term for another.
+#[derive(Debug, Default)]
+pub struct Tally {
+    expansions: Expansions,
+    /// For each block of relations the id of each relation.
+    relation_ids: Vec<Vec<u32>>,
+    relations: Relations,
+    /// For each word how often it was seen; all zero between fields.
+    word_counts: Vec<u16>,
+    /// The different words of a field, with their counts.
+    words: Vec<(u32, u32)>,
+    /// For each term of a block how often it was seen; all zero between blocks. The narrower they are, the more of them
+    /// are at hand: a term counts at most 65,535 times.
+    counts: Vec<u16>,
+    /// The terms of a block, with their counts.
+    terms: Vec<(u32, u32)>,
+}
+
+/// What words expand to.
+#[derive(Debug, Default)]
+struct Expansions {
+    reader: Reader,
+    generation: u64,
+    /// For each word and slot where its ids begin and end in `ids`; [`UNSEEN`] before they are needed. Slots are the blocks, and
+    /// the word's concepts after the last of them.
+    bounds: Vec<(u32, u32)>,
+    ids: Vec<u32>,
+    concepts: Vec<u16>,
+}
+
+impl Expansions {
+    /// Makes room for the words of `reading`.
+    fn prepare(&mut self, reading: &Reading, slots: usize) {
+        if self.generation + 1 == reading.generation() {
+            self.renumber(reading.renumbered(), slots);
+        } else if self.generation != reading.generation() {
+            self.bounds.clear();
+            self.ids.clear();
+        }
+        self.generation = reading.generation();
+        self.bounds.resize(reading.words().len() * slots, (UNSEEN, UNSEEN));
+    }
+
+    /// Keeps the expansions of the words that got a new number.
+    fn renumber(&mut self, renumbered: &[Option<u32>], slots: usize) {
+        let (old_bounds, old_ids) = (std::mem::take(&mut self.bounds), std::mem::take(&mut self.ids));
+        let stays =
+            |(old, _): &(&[(u32, u32)], &Option<u32>)| old.iter().map(|(begin, end)| (end - begin) as usize).sum::<usize>();
+        let kept = old_bounds.chunks_exact(slots).zip(renumbered).filter(|(_, new)| new.is_some());
+        self.ids.reserve_exact(kept.map(|word| stays(&word)).sum());
+        // New numbers follow the order of the old ones.
+        for (old, _) in old_bounds.chunks_exact(slots).zip(renumbered).filter(|(_, new)| new.is_some()) {
+            for (begin, end) in old {
+                let mut bounds = (UNSEEN, UNSEEN);
+                if *begin != UNSEEN {
+                    bounds.0 = bound(self.ids.len());
+                    self.ids.extend_from_slice(&old_ids[*begin as usize..*end as usize]);
+                    bounds.1 = bound(self.ids.len());
+                }
+                self.bounds.push(bounds);
+            }
+        }
+    }
+
+    /// The ids of a word for a slot.
+    fn of<B: Borrow<BlockConfig>>(
+        &mut self,
+        counted: &Counted<'_, B>,
+        terms: &mut impl Terms,
+        reading: &Reading,
+        (word, slot): (u32, usize),
+    ) -> &[u32] {
+        let at = word as usize * (counted.blocks.len() + 1) + slot;
+        if self.bounds[at].0 == UNSEEN {
+            let begin = self.ids.len();
+            if self.ids.capacity() - begin < ROOM {
+                // A vector that doubles would keep half of the memory unused.
+                self.ids.reserve_exact(ROOM + begin / 4);
+            }
+            self.expand(counted, terms, slot, reading.words().term(word));
+            self.bounds[at] = (bound(begin), bound(self.ids.len()));
+        }
+        let (begin, end) = self.bounds[at];
+        &self.ids[begin as usize..end as usize]
+    }
+
+    /// Adds the ids of `word` for `slot` to `ids`.
+    fn expand<B: Borrow<BlockConfig>>(&mut self, counted: &Counted<'_, B>, terms: &mut impl Terms, slot: usize, word: &str) {
+        let Self { reader, ids, concepts, .. } = self;
+        let word = reader.word(word);
+        let mut look_up = |lexicon: &Lexicon| lexicon.look_up(word, concepts);
+        let Some(config) = counted.blocks.get(slot) else {
+            counted.lexicon.into_iter().for_each(look_up);
+            ids.extend(concepts.iter().map(|concept| u32::from(*concept)));
+            return;
+        };
+        match config.borrow().kind {
+            BlockKind::Words => ids.extend(terms.id(slot, word.text())),
+            BlockKind::Ngrams { min, max } => {
+                let has_beginnings = terms.has_beginnings(slot);
+                word.for_each_beginning(min..max + 1, |ngram| {
+                    let id = terms.id(slot, ngram);
+                    ids.extend(id);
+                    id.is_some() || !has_beginnings
+                });
+            }
+            BlockKind::Concepts => {
+                if let Some(lexicon) = counted.lexicon {
+                    look_up(lexicon);
+                    let concepts = concepts.iter().filter(|concept| !lexicon.is_country(**concept));
+                    ids.extend(concepts.filter_map(|concept| terms.id(slot, lexicon.name(*concept))));
+                }
+            }
+            BlockKind::Relations | BlockKind::Shape => {}
+        }
+    }
+}
+
+fn bound(at: usize) -> u32 {
+    u32::try_from(at).unwrap_or(u32::MAX)
+}
+
+/// Whether a block that reads `field` reads `token`.
+fn reads(field: Field, token: &Token, is_title: bool) -> bool {
+    match field {
+        Field::Document => true,
+        Field::Title => is_title,
+        Field::Own => !token.quoted,
+        Field::Quoted => token.quoted,
+    }
+}
+
+impl Tally {
+    /// Counts the terms of `tokens`. Calls `found` once for each block, in order, with its terms and their counts: none twice,
+    /// in the order of their first word (of their first occurrence, where they lie in no word).
+    pub fn count<B: Borrow<BlockConfig>>(
+        &mut self,
+        counted: &Counted<'_, B>,
+        terms: &mut impl Terms,
+        tokens: &Tokens<'_>,
+        mut found: impl FnMut(usize, &[(u32, u32)]),
+    ) {
+        self.expansions.prepare(tokens.reading, counted.blocks.len() + 1);
+        self.relation_ids.resize_with(counted.blocks.len(), Vec::new);
+        let mut counted_field = None;
+        for (block, config) in counted.blocks.iter().enumerate() {
+            let BlockConfig { kind, field, .. } = *config.borrow();
+            self.terms.clear();
+            match kind {
+                BlockKind::Words | BlockKind::Ngrams { .. } | BlockKind::Concepts => {
+                    if counted_field != Some(field) {
+                        self.count_words(tokens, field);
+                        counted_field = Some(field);
+                    }
+                    let Self { expansions, words, counts, terms: seen, .. } = self;
+                    for (word, count) in &*words {
+                        let ids = expansions.of(counted, terms, tokens.reading, (*word, block));
+                        if kind == BlockKind::Words {
+                            // Different words are different terms.
+                            seen.extend(ids.iter().map(|id| (*id, *count)));
+                        } else {
+                            add_all(counts, seen, ids, *count);
+                        }
+                    }
+                }
+                BlockKind::Relations => self.count_relations(counted, terms, tokens, (block, field)),
+                BlockKind::Shape => {
+                    let ids = tokens.shape.iter().filter_map(|term| terms.id(block, term));
+                    ids.for_each(|id| add_all(&mut self.counts, &mut self.terms, &[id], 1));
+                }
+            }
+            if kind != BlockKind::Words {
+                for (id, count) in &mut self.terms {
+                    *count = u32::from(std::mem::take(&mut self.counts[*id as usize]));
+                }
+            }
+            found(block, &self.terms);
+        }
+    }
+
+    /// Counts the words that a block of `field` reads into `words`.
+    fn count_words(&mut self, tokens: &Tokens<'_>, field: Field) {
+        let Self { word_counts, words, .. } = self;
+        let Tokens { reading, parts, .. } = tokens;
+        let word_count = reading.words().len();
+        word_counts.resize(word_counts.len().max(word_count), 0);
+        words.clear();
+        for part in parts.iter().filter(|part| field != Field::Title || part.is_title) {
+            // As in `add_all`, there is nothing to guess.
+            let tokens = &reading.tokens()[part.tokens.clone()];
+            let mut end = words.len();
+            words.resize(end + tokens.len(), (0, 0));
+            for token in tokens {
+                let reads = reads(field, token, part.is_title);
+                let count = &mut word_counts[token.word as usize];
+                words[end].0 = token.word;
+                end += usize::from(reads && *count == 0);
+                *count = count.saturating_add(u16::from(reads));
+            }
+            words.truncate(end);
+        }
+        for (word, count) in words {
+            *count = u32::from(std::mem::take(&mut word_counts[*word as usize]));
+        }
+    }
+
+    fn count_relations<B: Borrow<BlockConfig>>(
+        &mut self,
+        counted: &Counted<'_, B>,
+        terms: &mut impl Terms,
+        tokens: &Tokens<'_>,
+        (block, field): (usize, Field),
+    ) {
+        let Some(lexicon) = counted.lexicon else { return };
+        let Self { expansions, relation_ids, relations, counts, terms: found, .. } = self;
+        let ids = &mut relation_ids[block];
+        ids.resize(lexicon.relations().len(), UNSEEN);
+        relations.clear();
+        for part in tokens.parts {
+            relations.end_sentence();
+            for token in &tokens.reading.tokens()[part.tokens.clone()] {
+                if token.begins_sentence {
+                    relations.end_sentence();
+                }
+                let concepts = expansions.of(counted, terms, tokens.reading, (token.word, counted.blocks.len()));
+                let concepts = concepts.iter().filter_map(|concept| u16::try_from(*concept).ok());
+                relations.next(lexicon, concepts, |relation| {
+                    if !reads(field, token, part.is_title) {
+                        return;
+                    }
+                    if ids[relation] == UNSEEN {
+                        ids[relation] = terms.id(block, &lexicon.relations()[relation]).unwrap_or(NONE);
+                    }
+                    if ids[relation] != NONE {
+                        add_all(counts, found, &ids[relation..=relation], 1);
+                    }
+                });
+            }
+        }
+    }
+}
+
+/// Adds `more` to the count of each of the `ids`, and those that are new to `seen`.
+///
+/// Whether a term is new can't be foreseen, and a processor that guesses wrong waits for the count to arrive from memory. So
+/// there is nothing to guess: each id is written behind the last one seen, and counts as seen only where it is new.
+fn add_all(counts: &mut Vec<u16>, seen: &mut Vec<(u32, u32)>, ids: &[u32], more: u32) {
+    let greatest = ids.iter().fold(0, |greatest, id| greatest.max(*id)) as usize;
+    if greatest >= counts.len() {
+        counts.resize(greatest + 1, 0);
+    }
+    let more = u16::try_from(more).unwrap_or(u16::MAX);
+    let mut end = seen.len();
+    seen.resize(end + ids.len(), (0, 0));
+    for id in ids {
+        let count = &mut counts[*id as usize];
+        seen[end].0 = *id;
+        end += usize::from(*count == 0);
+        *count = count.saturating_add(more);
+    }
+    seen.truncate(end);
+}
