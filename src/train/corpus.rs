@@ -30,7 +30,8 @@ pub struct FieldNames {
 /// A labelled article.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LabelledArticle {
-    /// Its id, unique in the corpus; FILE:LINE where the data has none.
+    /// Its id, unique in the corpus; where the data has none, the number of the file, from 1, and the line. Where a file lies says nothing
+    /// of what is in it, so it leaves no trace in a model.
     pub id: String,
     /// Its title; empty where there is none.
     pub title: String,
@@ -130,7 +131,7 @@ impl FieldNames {
         [self.text(), self.topic()].into_iter().chain(given).collect()
     }
 
-    fn article(&self, file: &Path, line: usize, mut row: Row) -> Result<LabelledArticle, CorpusError> {
+    fn article(&self, (nth, file): (usize, &Path), line: usize, mut row: Row) -> Result<LabelledArticle, CorpusError> {
         let fail = |field: &str, reason: &str| CorpusError::Field {
             file: file.to_owned(),
             line,
@@ -141,7 +142,7 @@ impl FieldNames {
             row.remove(name.as_deref().unwrap_or(default)).filter(|value| !page::is_empty(value))
         };
         let article = LabelledArticle {
-            id: take(&self.id, "id").unwrap_or_else(|| format!("{}:{line}", file.display())),
+            id: take(&self.id, "id").unwrap_or_else(|| format!("{}:{line}", nth + 1)),
             title: take(&self.title, "title").unwrap_or_default(),
             text: take(&self.text, "text").ok_or_else(|| fail(self.text(), "the text is missing or blank"))?,
             topic: take(&self.topic, "topic")
@@ -163,11 +164,11 @@ impl FieldNames {
 /// [`CorpusError`] for the first line that can't be used, for an id that stands twice, and when there is no article.
 pub fn read(files: &[PathBuf], fields: &FieldNames) -> Result<Vec<LabelledArticle>, CorpusError> {
     let mut articles: Vec<LabelledArticle> = Vec::new();
-    for file in files {
+    for (nth, file) in files.iter().enumerate() {
         let text = read_text(file)?;
         let name = file.to_string_lossy().to_lowercase();
         let before = articles.len();
-        let mut add = |line: usize, row: Row| fields.article(file, line, row).map(|article| articles.push(article));
+        let mut add = |line: usize, row: Row| fields.article((nth, file), line, row).map(|article| articles.push(article));
         if name.ends_with(".jsonl") || name.ends_with(".jsonl.gz") {
             read_json_lines(file, &text, fields, &mut add)?;
         } else if name.ends_with(".csv") {
