@@ -15,9 +15,9 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use depeche::features::{
-    BlockConfig, BlockKind, Document, Field, Part, Reading, Scorer, ShapeTerms, Space, SparseMatrix, SparseRows, Tally, Tokens,
+    BlockConfig, BlockKind, Document, Field, Part, Reading, ShapeTerms, Space, SparseMatrix, SparseRows, Tally, Tokens,
 };
-use depeche::model::{Article, Classifier, Model, Options};
+use depeche::model::{Article, Classifier, Options};
 use depeche::page;
 use depeche::terms::Reader;
 use depeche::train::corpus::{self, FieldNames};
@@ -123,13 +123,8 @@ fn tally(bencher: Bencher<'_, '_>) {
 /// Counts the terms of topic and stance and adds up their weights.
 #[divan::bench]
 fn score(bencher: Bencher<'_, '_>) {
-    let Model { document: space, topic, stance, .. } = CLASSIFIER.model();
-    let stance = stance.as_ref().unwrap();
-    let topics = topic.labels.len();
-    let scorer = Scorer::new(space, topics + stance.labels.len(), |feature, label| match label.checked_sub(topics) {
-        Some(label) => stance.weights[[feature, label]],
-        None => topic.weights[[feature, label]],
-    });
+    let model = CLASSIFIER.model();
+    let (space, scorer) = (&model.document, model.scorer());
     let (reading, parts) = read_all();
     let (mut tally, mut sums, shape) = (Tally::default(), Vec::new(), ShapeTerms::default());
     bencher.counter(bytes()).bench_local(|| {

@@ -7,6 +7,7 @@
 use std::ops::Range;
 
 use super::{Document, Vocabulary, vocabulary};
+use crate::page::Passage;
 use crate::terms::Reader;
 
 /// How many words can be known before some are forgotten, which happens before the next text: what the common words of a language
@@ -163,6 +164,11 @@ impl Reading {
             tokens.push(Token { word, begins_sentence, quoted, capitalised });
         });
         first..tokens.len()
+    }
+
+    /// Reads the `passages` of the page `text`; returns the indices of the tokens of each.
+    pub fn passages(&mut self, text: &str, passages: &[Passage]) -> Vec<Range<usize>> {
+        passages.iter().map(|passage| self.read(passage.text(text))).collect()
     }
 
     /// Reads a document; returns its parts.

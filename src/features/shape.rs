@@ -387,7 +387,7 @@ mod tests {
     fn of(page: &str) -> Vec<Vec<String>> {
         let passages = page::split(page);
         let mut reading = Reading::default();
-        let tokens: Vec<Range<usize>> = passages.iter().map(|passage| reading.read(passage.text(page))).collect();
+        let tokens = reading.passages(page, &passages);
         let page = Page { text: page, passages: &passages, reading: &reading, tokens: &tokens };
         let shapes = Shapes::new(&page);
         let mut terms = ShapeTerms::default();

@@ -55,6 +55,18 @@ pub enum Field {
     Quoted,
 }
 
+impl Field {
+    /// Whether a word is read that stands within quotation marks or not, and in the title, or what stands in for it, or not.
+    pub(super) fn reads(self, quoted: bool, is_title: bool) -> bool {
+        match self {
+            Self::Document => true,
+            Self::Title => is_title,
+            Self::Own => !quoted,
+            Self::Quoted => quoted,
+        }
+    }
+}
+
 /// The settings of a block.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -291,13 +303,7 @@ impl Space {
                     relations.next(lexicon, concepts.iter().copied(), |term| completed.push(terms[term].as_str()));
                 }
                 for (block, Block { config, .. }) in self.blocks.iter().enumerate() {
-                    let reads = match config.field {
-                        Field::Document => true,
-                        Field::Title => segment.is_title,
-                        Field::Own => !quoted,
-                        Field::Quoted => quoted,
-                    };
-                    if !reads {
+                    if !config.field.reads(quoted, segment.is_title) {
                         continue;
                     }
                     let mut found = |term: &str, characters: Range<usize>| {

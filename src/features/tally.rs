@@ -12,7 +12,7 @@
 use std::borrow::Borrow;
 
 use super::lexicon::Relations;
-use super::reading::{Part, Reading, Token};
+use super::reading::{Part, Reading};
 use super::shape::ShapeTerms;
 use super::{BlockConfig, BlockKind, Field, Lexicon};
 use crate::terms::Reader;
@@ -178,16 +178,6 @@ fn bound(at: usize) -> u32 {
     u32::try_from(at).unwrap_or(u32::MAX)
 }
 
-/// Whether a block that reads `field` reads `token`.
-fn reads(field: Field, token: &Token, is_title: bool) -> bool {
-    match field {
-        Field::Document => true,
-        Field::Title => is_title,
-        Field::Own => !token.quoted,
-        Field::Quoted => token.quoted,
-    }
-}
-
 impl Tally {
     /// Counts the terms of `tokens`. Calls `found` once for each block, in order, with its terms and their counts: none twice,
     /// in the order of their first word (of their first occurrence, where they lie in no word).
@@ -249,7 +239,7 @@ impl Tally {
             let mut end = words.len();
             words.resize(end + tokens.len(), (0, 0));
             for token in tokens {
-                let reads = reads(field, token, part.is_title);
+                let reads = field.reads(token.quoted, part.is_title);
                 let count = &mut word_counts[token.word as usize];
                 words[end].0 = token.word;
                 end += usize::from(reads && *count == 0);
@@ -283,7 +273,7 @@ impl Tally {
                 let concepts = expansions.of(counted, terms, tokens.reading, (token.word, counted.blocks.len()));
                 let concepts = concepts.iter().filter_map(|concept| u16::try_from(*concept).ok());
                 relations.next(lexicon, concepts, |relation| {
-                    if !reads(field, token, part.is_title) {
+                    if !field.reads(token.quoted, part.is_title) {
                         return;
                     }
                     if ids[relation] == UNSEEN {

@@ -132,14 +132,13 @@ impl Classifier {
     /// Makes a model ready.
     #[must_use]
     pub fn new(model: Model) -> Self {
-        let Model { document, topic, stance, .. } = &model;
-        let topics = topic.labels.len();
-        let labels = topics + stance.as_ref().map_or(0, |stance| stance.labels.len());
-        let scorer = Scorer::new(document, labels, |feature, label| match stance {
-            Some(stance) if label >= topics => stance.weights[[feature, label - topics]],
-            _ => topic.weights[[feature, label]],
-        });
-        Self { words: doubt::words(document), scorer, model, for_streams: false, scratch: Mutex::default() }
+        Self {
+            words: doubt::words(&model.document),
+            scorer: model.scorer(),
+            model,
+            for_streams: false,
+            scratch: Mutex::default(),
+        }
     }
 
     /// The same for streams of texts: each thread keeps four times as much of what it knows of words, in tens of megabytes, and

@@ -20,7 +20,7 @@ pub mod role;
 
 use serde::{Deserialize, Serialize};
 
-use crate::features::Space;
+use crate::features::{Scorer, Space};
 
 pub use classifier::{Answer, Article, Classifier, InvalidArticle, Options, Prediction, Reason};
 pub use doubt::DoubtLimits;
@@ -110,6 +110,18 @@ impl Model {
     #[must_use]
     pub fn resource_name(&self) -> String {
         format!("models/{}/versions/{}", self.name, self.version)
+    }
+
+    /// The weights of topic and stance side by side: first the labels of the topic, then those of the stance.
+    #[must_use]
+    pub fn scorer(&self) -> Scorer {
+        let Self { document, topic, stance, .. } = self;
+        let topics = topic.labels.len();
+        let labels = topics + stance.as_ref().map_or(0, |stance| stance.labels.len());
+        Scorer::new(document, labels, |feature, label| match stance {
+            Some(stance) if label >= topics => stance.weights[[feature, label - topics]],
+            _ => topic.weights[[feature, label]],
+        })
     }
 
     /// The heads that give labels to an article, with their names.

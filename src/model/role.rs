@@ -140,7 +140,7 @@ pub fn passages(
     text: &str,
 ) -> (Vec<RoleVerdict>, Vec<Range<usize>>) {
     let passages = page::split(text);
-    let tokens: Vec<Range<usize>> = passages.iter().map(|passage| reading.read(passage.text(text))).collect();
+    let tokens = reading.passages(text, &passages);
     let verdicts = match role {
         Some(role) => role.judge(scratch, &Page { text, passages: &passages, reading, tokens: &tokens }),
         None => passages.into_iter().map(RoleVerdict::body).collect(),
@@ -184,7 +184,7 @@ mod tests {
     fn with_page<T>(text: &str, judge: impl FnOnce(&Page<'_>, Vec<RoleVerdict>) -> T) -> T {
         let passages = page::split(text);
         let mut reading = Reading::default();
-        let tokens: Vec<Range<usize>> = passages.iter().map(|passage| reading.read(passage.text(text))).collect();
+        let tokens = reading.passages(text, &passages);
         let verdicts = passages.iter().cloned().map(RoleVerdict::body).collect();
         judge(&Page { text, passages: &passages, reading: &reading, tokens: &tokens }, verdicts)
     }

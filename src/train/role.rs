@@ -6,7 +6,6 @@
 //! learnt.
 
 use std::borrow::Cow;
-use std::ops::Range;
 
 use ndarray::Array1;
 
@@ -56,7 +55,7 @@ pub(super) fn train(
     for example in &examples {
         let passages: Vec<Passage> = example.passages.iter().map(|(passage, _)| passage.clone()).collect();
         reading.clear();
-        let tokens: Vec<Range<usize>> = passages.iter().map(|passage| reading.read(passage.text(&example.text))).collect();
+        let tokens = reading.passages(&example.text, &passages);
         let page = Page { text: &example.text, passages: &passages, reading: &reading, tokens: &tokens };
         let shapes = Shapes::new(&page);
         for (at, (passage, kind)) in example.passages.iter().enumerate().filter(|(_, (_, kind))| kind != REPEATED) {
