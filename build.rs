@@ -11,8 +11,25 @@ use protox::file::{ChainFileResolver, DescriptorSetFileResolver, GoogleFileResol
 
 /// Sources, in the order in which they are described. The error details are here for server reflection: without them
 /// grpcurl shows the details of an error as base64.
-const FILES: [&str; 4] =
-    ["depeche/v1/classifier.proto", "depeche/v1/model.proto", "grpc/health/v1/health.proto", "google/rpc/error_details.proto"];
+const FILES: [&str; 5] = [
+    "depeche/v1/classifier.proto",
+    "depeche/v1/model.proto",
+    "depeche/v1/admin.proto",
+    "grpc/health/v1/health.proto",
+    "google/rpc/error_details.proto",
+];
+
+/// What has a JSON form: the answer and what it holds.
+const JSON: [&str; 8] = [
+    ".depeche.v1.ClassifyResponse",
+    ".depeche.v1.Prediction",
+    ".depeche.v1.Score",
+    ".depeche.v1.Contribution",
+    ".depeche.v1.Occurrence",
+    ".depeche.v1.Passage",
+    ".depeche.v1.Role",
+    ".depeche.v1.Reason",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
@@ -31,9 +48,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         .compile_fds(FileDescriptorSet::decode(descriptors.as_slice())?)?;
     pbjson_build::Builder::new()
         .register_descriptors(&descriptors)?
-        // Holds a google.rpc.Status, which has no JSON form here; streams are never written as JSON.
-        .exclude([".depeche.v1.StreamClassifyResponse"])
-        .build(&[".depeche.v1"])?;
+        // The command line writes answers as JSON, nothing else.
+        .build(&JSON)?;
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use crate::model::{Classifier, DoubtLimits, Head, HeadScores, Model, file};
 
 /// Describes a model file
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  depeche inspect --terms 20")]
+#[command(after_help = "Examples:\n  depeche inspect --terms 20\n  depeche inspect --server 127.0.0.1:50052")]
 pub struct InspectArgs {
     /// The model file; without it the model that is compiled into the program
     #[arg(long, value_name = "FILE")]
@@ -22,9 +22,18 @@ pub struct InspectArgs {
     /// Write the model anew in the format of this version
     #[arg(long, value_name = "FILE")]
     upgrade: Option<PathBuf>,
+    /// Ask a running server, by its admin listener, where its shadow model differs from the one that answers
+    #[arg(long, value_name = "ADDRESS:PORT", conflicts_with_all = ["model", "upgrade", "terms"])]
+    server: Option<String>,
+    /// A file with a bearer token of scope admin, where the server asks for one
+    #[arg(long, value_name = "FILE", requires = "server")]
+    token: Option<PathBuf>,
 }
 
 pub(super) fn run(args: &InspectArgs) -> anyhow::Result<()> {
+    if let Some(server) = &args.server {
+        return super::shadow::show(server, args.token.as_deref());
+    }
     let model = match &args.model {
         Some(file) => Model::load(file).with_context(|| format!("model {}", file.display()))?,
         None => Classifier::built_in_model()?,

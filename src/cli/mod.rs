@@ -8,15 +8,16 @@ pub mod inspect;
 pub mod person;
 pub mod progress;
 pub mod serve;
+pub mod shadow;
+pub mod telemetry;
 pub mod train;
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
 
 use crate::model::{Classifier, Model, Priors};
 use crate::train::FieldNames;
@@ -50,6 +51,14 @@ pub struct ModelArgs {
 }
 
 impl ModelArgs {
+    fn file(&self) -> Option<&PathBuf> {
+        self.model.as_ref()
+    }
+
+    fn priors(&self) -> Option<&Priors> {
+        self.priors.as_ref()
+    }
+
     fn classifier(&self) -> anyhow::Result<Classifier> {
         let mut model = match &self.model {
             Some(file) => Model::load(file).with_context(|| format!("model {}", file.display()))?,
@@ -117,13 +126,10 @@ fn parse_priors(text: &str) -> Result<Priors, String> {
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .with_target(false)
-        .init();
+    // The server has more to tell, and its own way of telling it.
+    if !matches!(cli.command, Command::Serve(_)) {
+        telemetry::log_for_a_person();
+    }
     let done = match cli.command {
         Command::Serve(args) => serve::run(&args),
         Command::Train(args) => train::run(&args),

@@ -6,16 +6,20 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use prost::Message;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Code, Request, Response, Status, Streaming};
-use tonic_types::pb::Status as RpcStatus;
 
-use super::convert::{check_article, check_options, classify};
-use super::errors::{Violation, invalid_argument, status};
+use super::admission::{Admission, Place};
+use super::convert::{Asked, check_article, check_options, classify};
+use super::errors::{Violation, completed, invalid_argument, reason, rpc_status, status};
 use super::limits::Limits;
 use super::pb;
+use super::served::Served;
+use super::shadow::Answered;
+use super::telemetry::Metrics;
 use crate::model::Classifier;
 
 /// Bytes of text up to which an article is classified in place.
@@ -24,18 +28,53 @@ const INLINE: usize = 8 << 10;
 /// The handlers.
 #[derive(Debug, Clone)]
 pub struct ClassifierHandlers {
+    served: Arc<Served>,
+    metrics: Arc<Metrics>,
+    admission: Admission,
+    limits: Limits,
+}
+
+/// A call's own view: the model that it began with, and the limits.
+#[derive(Debug, Clone)]
+struct Work {
     classifier: Arc<Classifier>,
     limits: Limits,
 }
 
-impl ClassifierHandlers {
-    /// Handlers that answer with `classifier` within `limits`.
-    #[must_use]
-    pub fn new(classifier: Arc<Classifier>, limits: Limits) -> Self {
-        Self { classifier, limits }
-    }
+/// Tells work on another thread that nobody waits for it any more: the caller has gone, or the deadline has passed.
+#[derive(Debug, Default, Clone)]
+struct Abandoned(Arc<AtomicBool>);
 
-    fn one(&self, article: Option<&pb::Article>, options: Option<&pb::ClassifyOptions>) -> Result<pb::ClassifyResponse, Status> {
+impl Abandoned {
+    fn is_so(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Says so when the call ends.
+struct AbandonOnDrop(Abandoned);
+
+impl Drop for AbandonOnDrop {
+    fn drop(&mut self) {
+        self.0.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// How work waits for a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Waits {
+    /// In the queue, which is bounded.
+    InQueue,
+    /// In the stream, which holds back its client.
+    InStream,
+}
+
+impl Work {
+    fn article(
+        &self,
+        article: Option<&pb::Article>,
+        options: Option<&pb::ClassifyOptions>,
+    ) -> Result<pb::ClassifyResponse, Status> {
         let mut violations = Vec::new();
         let asked = check_options(options, &self.classifier, &self.limits, &mut violations);
         match article {
@@ -49,23 +88,15 @@ impl ClassifierHandlers {
         Ok(response)
     }
 
-    fn batch(&self, request: &pb::BatchClassifyRequest) -> Result<pb::BatchClassifyResponse, Status> {
-        let pb::BatchClassifyRequest { articles, options } = request;
+    fn batch(&self, request: &pb::BatchClassifyRequest, abandoned: &Abandoned) -> Result<pb::BatchClassifyResponse, Status> {
+        let asked = self.check_batch(request)?;
         let mut violations = Vec::new();
-        let asked = check_options(options.as_ref(), &self.classifier, &self.limits, &mut violations);
-        if articles.is_empty() || articles.len() > self.limits.batch_articles {
-            let description = format!("{} articles; there may be 1 to {}", articles.len(), self.limits.batch_articles);
-            return Err(invalid_argument(&[Violation::new("articles", description)]));
-        }
-        for (at, article) in articles.iter().enumerate() {
-            check_article(article, &format!("articles[{at}]"), &self.limits, &mut violations);
-        }
-        if !violations.is_empty() {
-            return Err(invalid_argument(&violations));
-        }
-        let mut responses = Vec::with_capacity(articles.len());
+        let mut responses = Vec::with_capacity(request.articles.len());
         let mut size = 0;
-        for (at, article) in articles.iter().enumerate() {
+        for (at, article) in request.articles.iter().enumerate() {
+            if abandoned.is_so() {
+                return Err(status(Code::Cancelled, reason::CANCELLED, "nobody waits for the batch any more", []));
+            }
             match classify(&self.classifier, article, &asked, &format!("articles[{at}]")) {
                 Ok(response) => {
                     size += response.encoded_len();
@@ -83,6 +114,21 @@ impl ClassifierHandlers {
         Ok(response)
     }
 
+    /// Checks a batch before any work is put into it.
+    fn check_batch(&self, request: &pb::BatchClassifyRequest) -> Result<Asked, Status> {
+        let pb::BatchClassifyRequest { articles, options } = request;
+        let mut violations = Vec::new();
+        let asked = check_options(options.as_ref(), &self.classifier, &self.limits, &mut violations);
+        if articles.is_empty() || articles.len() > self.limits.batch_articles {
+            let description = format!("{} articles; there may be 1 to {}", articles.len(), self.limits.batch_articles);
+            return Err(invalid_argument(&[Violation::new("articles", description)]));
+        }
+        for (at, article) in articles.iter().enumerate() {
+            check_article(article, &format!("articles[{at}]"), &self.limits, &mut violations);
+        }
+        if violations.is_empty() { Ok(asked) } else { Err(invalid_argument(&violations)) }
+    }
+
     /// Refuses a response of `size` bytes, or one that has so many already, where that is over the limit.
     fn fits(&self, size: usize, advice: &str) -> Result<(), Status> {
         let limit = self.limits.response_bytes;
@@ -91,54 +137,91 @@ impl ClassifierHandlers {
         }
         let message = format!("the response has {size} bytes or more; the limit is {limit}; {advice}");
         let values = [("size", size.to_string()), ("limit", limit.to_string())];
-        Err(status(Code::ResourceExhausted, "RESPONSE_TOO_LARGE", message, values))
+        Err(status(Code::ResourceExhausted, reason::RESPONSE_TOO_LARGE, message, values))
+    }
+}
+
+impl ClassifierHandlers {
+    /// Handlers that answer with the model that is served, take on work as `admission` has it, and keep to `limits`.
+    #[must_use]
+    pub fn new((served, metrics): (Arc<Served>, Arc<Metrics>), admission: Admission, limits: Limits) -> Self {
+        Self { served, metrics, admission, limits }
     }
 
-    /// Runs work on a thread that may block.
+    /// What a call works with from its beginning to its end.
+    fn work(&self) -> Result<Work, Status> {
+        Ok(Work { classifier: self.served.classifier()?, limits: self.limits })
+    }
+
+    /// Runs work on a thread that may block, which holds its place until it is done, or sees that nobody waits.
     async fn apart<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Self) -> Result<T, Status> + Send + 'static,
+        worker: Place,
+        work: impl FnOnce(&Abandoned) -> Result<T, Status> + Send + 'static,
     ) -> Result<T, Status> {
-        let handlers = self.clone();
-        let done = tokio::task::spawn_blocking(move || work(&handlers)).await;
-        done.unwrap_or_else(|error| Err(status(Code::Internal, "INTERNAL", format!("the call ended unexpectedly: {error}"), [])))
+        let abandoned = Abandoned::default();
+        let _guard = AbandonOnDrop(abandoned.clone());
+        let done = tokio::task::spawn_blocking(move || {
+            let _worker = worker;
+            work(&abandoned)
+        });
+        let ended = |error| status(Code::Internal, reason::INTERNAL, format!("the call ended unexpectedly: {error}"), []);
+        done.await.unwrap_or_else(|error| Err(ended(error)))
     }
 
     async fn answer(
         &self,
-        article: Option<pb::Article>,
-        options: Option<pb::ClassifyOptions>,
+        work: Work,
+        (article, options): (Option<pb::Article>, Option<pb::ClassifyOptions>),
+        waits: Waits,
     ) -> Result<pb::ClassifyResponse, Status> {
-        if article.as_ref().is_none_or(|article| article.text.len() <= INLINE) {
-            return self.one(article.as_ref(), options.as_ref());
+        let is_small = article.as_ref().is_none_or(|article| article.text.len() <= INLINE);
+        let (article, options, response) = if is_small {
+            let response = work.article(article.as_ref(), options.as_ref())?;
+            (article, options, response)
+        } else {
+            let worker = match waits {
+                Waits::InQueue => self.admission.worker().await?,
+                Waits::InStream => self.admission.worker_for_stream().await?,
+            };
+            let label = move |abandoned: &Abandoned| {
+                if abandoned.is_so() {
+                    return Err(status(Code::Cancelled, reason::CANCELLED, "nobody waits for the article any more", []));
+                }
+                let response = work.article(article.as_ref(), options.as_ref())?;
+                Ok((article, options, response))
+            };
+            self.apart(worker, label).await?
+        };
+        self.metrics.answered(&response);
+        if let (Some(shadow), Some(article)) = (self.served.shadow(), article) {
+            shadow.observe(vec![Answered::new(article, &response)], priors(options));
         }
-        self.apart(move |handlers| handlers.one(article.as_ref(), options.as_ref())).await
+        Ok(response)
     }
 
-    async fn outcome(&self, request: pb::StreamClassifyRequest) -> pb::StreamClassifyResponse {
+    async fn outcome(&self, work: Work, request: pb::StreamClassifyRequest) -> pb::StreamClassifyResponse {
         let article_id = request.article.as_ref().map(|article| article.article_id.clone()).unwrap_or_default();
-        let outcome = match self.answer(request.article, request.options).await {
+        let outcome = match self.answer(work, (request.article, request.options), Waits::InStream).await {
             Ok(response) => pb::stream_classify_response::Outcome::Response(response),
-            Err(error) => pb::stream_classify_response::Outcome::Error(rpc_status(&error)),
+            Err(error) => {
+                self.metrics.refused(&error);
+                pb::stream_classify_response::Outcome::Error(rpc_status(&error))
+            }
         };
         pb::StreamClassifyResponse { article_id, outcome: Some(outcome) }
     }
 }
 
-/// A status as a message: the details of a tonic status are one already, unless there are none.
-fn rpc_status(error: &Status) -> RpcStatus {
-    RpcStatus::decode(error.details()).ok().filter(|decoded| decoded.code != 0).unwrap_or_else(|| RpcStatus {
-        code: error.code().into(),
-        message: error.message().to_owned(),
-        details: Vec::new(),
-    })
+fn priors(options: Option<pb::ClassifyOptions>) -> crate::model::Priors {
+    options.map(|options| options.priors.into_iter().collect()).unwrap_or_default()
 }
 
 #[tonic::async_trait]
 impl pb::classifier_service_server::ClassifierService for ClassifierHandlers {
     async fn classify(&self, request: Request<pb::ClassifyRequest>) -> Result<Response<pb::ClassifyResponse>, Status> {
         let pb::ClassifyRequest { article, options } = request.into_inner();
-        self.answer(article, options).await.map(Response::new)
+        self.answer(self.work()?, (article, options), Waits::InQueue).await.map(Response::new)
     }
 
     async fn batch_classify(
@@ -146,7 +229,18 @@ impl pb::classifier_service_server::ClassifierService for ClassifierHandlers {
         request: Request<pb::BatchClassifyRequest>,
     ) -> Result<Response<pb::BatchClassifyResponse>, Status> {
         let request = request.into_inner();
-        self.apart(move |handlers| handlers.batch(&request)).await.map(Response::new)
+        let work = self.work()?;
+        let worker = self.admission.worker().await?;
+        let label = move |abandoned: &Abandoned| Ok((work.batch(&request, abandoned)?, request));
+        let (response, pb::BatchClassifyRequest { articles, options }) = self.apart(worker, label).await?;
+        for response in &response.responses {
+            self.metrics.answered(response);
+        }
+        if let Some(shadow) = self.served.shadow() {
+            let answered = articles.into_iter().zip(&response.responses);
+            shadow.observe(answered.map(|(article, response)| Answered::new(article, response)).collect(), priors(options));
+        }
+        Ok(Response::new(response))
     }
 
     type StreamClassifyStream = Pin<Box<dyn Stream<Item = Result<pb::StreamClassifyResponse, Status>> + Send>>;
@@ -156,9 +250,13 @@ impl pb::classifier_service_server::ClassifierService for ClassifierHandlers {
         request: Request<Streaming<pb::StreamClassifyRequest>>,
     ) -> Result<Response<Self::StreamClassifyStream>, Status> {
         let handlers = self.clone();
+        let work = self.work()?;
         let answers = request.into_inner().then(move |request| {
-            let handlers = handlers.clone();
-            async move { Ok(handlers.outcome(request?).await) }
+            let (handlers, work) = (handlers.clone(), work.clone());
+            async move {
+                let request = request.map_err(|error| completed(error, "/depeche.v1.ClassifierService/StreamClassify"))?;
+                Ok(handlers.outcome(work, request).await)
+            }
         });
         Ok(Response::new(Box::pin(answers)))
     }

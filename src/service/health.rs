@@ -1,14 +1,14 @@
 //! `grpc.health.v1.Health`.
 //!
 //! All services share one state: they serve from the moment that the model is loaded until the server is told to stop.
-//! A `Watch` gets NOT_SERVING at that moment and then ends, so that it does not hold the server; of an unknown name it
+//! A `Watch` is told of each change; at the stop it gets NOT_SERVING and ends, so that it does not hold the server. Of an unknown name it
 //! says SERVICE_UNKNOWN and stays open, as the protocol has it.
 
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status};
 
-use super::errors::status;
+use super::errors::{reason, shown, status};
 use super::health_pb::health_check_response::ServingStatus;
 use super::health_pb::health_server::Health;
 use super::health_pb::{HealthCheckRequest, HealthCheckResponse, HealthListRequest, HealthListResponse};
@@ -16,21 +16,35 @@ use super::health_pb::{HealthCheckRequest, HealthCheckResponse, HealthListReques
 /// Names that health is told of; the empty one is the whole server.
 pub const SERVICES: [&str; 3] = ["", "depeche.v1.ClassifierService", "depeche.v1.ModelService"];
 
+/// What the server is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// It loads the model.
+    Starting,
+    /// It takes calls.
+    Serving,
+    /// It was told to stop, and will not serve again.
+    Draining,
+}
+
 /// The handlers.
 #[derive(Debug, Clone)]
 pub struct HealthHandlers {
-    serving: watch::Receiver<bool>,
+    state: watch::Receiver<State>,
 }
 
 impl HealthHandlers {
-    /// Handlers that tell SERVING while `serving` is true. Once it is false they expect no more changes.
+    /// Handlers that tell SERVING while `state` is so.
     #[must_use]
-    pub fn new(serving: watch::Receiver<bool>) -> Self {
-        Self { serving }
+    pub fn new(state: watch::Receiver<State>) -> Self {
+        Self { state }
     }
 
     fn response(&self) -> HealthCheckResponse {
-        response(if *self.serving.borrow() { ServingStatus::Serving } else { ServingStatus::NotServing })
+        response(match *self.state.borrow() {
+            State::Serving => ServingStatus::Serving,
+            State::Starting | State::Draining => ServingStatus::NotServing,
+        })
     }
 }
 
@@ -45,8 +59,8 @@ impl Health for HealthHandlers {
         if SERVICES.contains(&name.as_str()) {
             return Ok(Response::new(self.response()));
         }
-        let shown: String = name.chars().take(200).collect();
-        Err(status(Code::NotFound, "SERVICE_UNKNOWN", format!("there is no service {shown:?}"), [("service", shown)]))
+        let name = shown(&name);
+        Err(status(Code::NotFound, reason::SERVICE_UNKNOWN, format!("there is no service {name:?}"), [("service", name)]))
     }
 
     async fn list(&self, _: Request<HealthListRequest>) -> Result<Response<HealthListResponse>, Status> {
@@ -60,15 +74,18 @@ impl Health for HealthHandlers {
         let known = SERVICES.contains(&request.into_inner().service.as_str());
         let mut handlers = self.clone();
         let (told, answers) = mpsc::channel(1);
+        // Nothing was told yet.
+        let mut last = response(ServingStatus::Unknown);
         tokio::spawn(async move {
             loop {
-                let serving = *handlers.serving.borrow_and_update();
-                let state = if known { handlers.response() } else { response(ServingStatus::ServiceUnknown) };
-                if told.send(Ok(state)).await.is_err() || !serving {
+                let is_last = *handlers.state.borrow_and_update() == State::Draining;
+                let answer = if known { handlers.response() } else { response(ServingStatus::ServiceUnknown) };
+                if answer != last && told.send(Ok(answer)).await.is_err() || is_last {
                     return;
                 }
+                last = answer;
                 tokio::select! {
-                    changed = handlers.serving.changed() => if changed.is_err() { return },
+                    changed = handlers.state.changed() => if changed.is_err() { return },
                     () = told.closed() => return,
                 }
             }

@@ -1,26 +1,28 @@
 //! `depeche.v1.ModelService`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tonic::{Code, Request, Response, Status};
 
-use super::errors::{Violation, invalid_argument, status};
-use super::limits::Limits;
+use super::errors::{Violation, invalid_argument, reason, shown, status};
+use super::limits::{ConnectionLimits, Limits};
 use super::pb;
-use crate::model::{Classifier, Head, HeadScores, Model};
+use super::served::Served;
+use crate::model::{Head, HeadScores, Model};
 
 /// The handlers.
 #[derive(Debug, Clone)]
 pub struct ModelHandlers {
-    classifier: Arc<Classifier>,
+    served: Arc<Served>,
     limits: Limits,
 }
 
 impl ModelHandlers {
-    /// Handlers that describe the model of `classifier` and `limits`.
+    /// Handlers that describe what is `served`, and `limits`.
     #[must_use]
-    pub fn new(classifier: Arc<Classifier>, limits: Limits) -> Self {
-        Self { classifier, limits }
+    pub fn new(served: Arc<Served>, limits: Limits) -> Self {
+        Self { served, limits }
     }
 }
 
@@ -28,12 +30,13 @@ impl ModelHandlers {
 impl pb::model_service_server::ModelService for ModelHandlers {
     async fn get_model(&self, request: Request<pb::GetModelRequest>) -> Result<Response<pb::GetModelResponse>, Status> {
         let name = request.into_inner().name;
-        let model = self.classifier.model();
+        let classifier = self.served.classifier()?;
+        let model = classifier.model();
         let served = model.resource_name();
         if !name.is_empty() && name != served && name != format!("models/{}", model.name) {
-            let shown: String = name.chars().take(200).collect();
-            let message = format!("there is no model {shown:?}; {served} is served");
-            return Err(status(Code::NotFound, "MODEL_NOT_FOUND", message, [("name", shown), ("served", served)]));
+            let name = shown(&name);
+            let message = format!("there is no model {name:?}; {served} is served");
+            return Err(status(Code::NotFound, reason::MODEL_NOT_FOUND, message, [("name", name), ("served", served)]));
         }
         Ok(Response::new(pb::GetModelResponse { model: Some(describe(model)), limits: Some(limits(&self.limits)) }))
     }
@@ -51,7 +54,7 @@ impl pb::model_service_server::ModelService for ModelHandlers {
         if !violations.is_empty() {
             return Err(invalid_argument(&violations));
         }
-        let models = vec![describe(self.classifier.model())];
+        let models = vec![describe(self.served.classifier()?.model())];
         Ok(Response::new(pb::ListModelsResponse { models, next_page_token: String::new() }))
     }
 }
@@ -89,6 +92,8 @@ fn head(name: &str, head: &Head, features: usize, scores: Option<&HeadScores>) -
 }
 
 fn limits(limits: &Limits) -> pb::Limits {
+    let ConnectionLimits { count, calls, header_bytes, age, age_grace, keepalive_interval, keepalive_timeout, .. } =
+        limits.connections;
     pb::Limits {
         text_bytes: size(limits.text_bytes),
         title_bytes: size(limits.title_bytes),
@@ -98,7 +103,22 @@ fn limits(limits: &Limits) -> pb::Limits {
         contributions: size(limits.contributions),
         request_bytes: size(limits.request_bytes),
         response_bytes: size(limits.response_bytes),
+        calls: size(limits.calls),
+        streams: size(limits.streams),
+        workers: size(limits.worker_count()),
+        queue: size(limits.queue),
+        connections: size(count),
+        connection_calls: calls.into(),
+        header_bytes: header_bytes.into(),
+        connection_age: age.and_then(duration),
+        connection_age_grace: duration(age_grace),
+        keepalive_interval: keepalive_interval.and_then(duration),
+        keepalive_timeout: duration(keepalive_timeout),
     }
+}
+
+fn duration(duration: Duration) -> Option<prost_types::Duration> {
+    duration.try_into().ok()
 }
 
 fn size(size: usize) -> i64 {

@@ -1,19 +1,19 @@
 //! The gRPC service in process, over a duplex stream.
 
-use std::sync::Arc;
-
 use depeche::features::Lexicon;
 use depeche::features::lexicon::COUNTRY;
 use depeche::model::{Article, Classifier, Options};
+use depeche::service::Limits;
 use depeche::service::pb::classifier_service_client::ClassifierServiceClient;
 use depeche::service::pb::model_service_client::ModelServiceClient;
 use depeche::service::pb::stream_classify_response::Outcome;
 use depeche::service::pb::{self, OffsetEncoding, Reason, Role};
-use depeche::service::{Limits, server};
+use depeche::service::server::{Config, Server};
+use depeche::service::telemetry::Metrics;
 use depeche::terms::Reader;
 use hyper_util::rt::TokioIo;
 use tokio_stream::StreamExt;
-use tonic::transport::{Channel, Endpoint, Server, Uri};
+use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
@@ -25,11 +25,10 @@ const PAGE: &str = "Le prix du mil recule    Météo du mardi    Un général en
 
 /// A connection to a server of its own.
 async fn connect(limits: Limits) -> Channel {
-    let (client, server) = tokio::io::duplex(1 << 16);
-    let classifier = Arc::new(Classifier::new(Classifier::built_in_model().unwrap()));
-    let (_, serving) = tokio::sync::watch::channel(true);
-    let routes = server::routes(classifier, limits, serving).unwrap();
-    tokio::spawn(Server::builder().add_routes(routes).serve_with_incoming(tokio_stream::once(Ok::<_, std::io::Error>(server))));
+    let (client, stream) = tokio::io::duplex(1 << 16);
+    let server = Server::new(Config { limits, ..Config::default() }, Metrics::none());
+    server.load().await.unwrap();
+    tokio::spawn(async move { server.connections().serve(stream, server.main_front()).await });
     let mut client = Some(client);
     let connector = tower::service_fn(move |_: Uri| {
         let client = client.take();

@@ -1,0 +1,202 @@
+//! Connections, from the listener to their end.
+//!
+//! Our own loop over hyper, since tonic's server applies its own deadline, which answers CANCELLED, before ours, and can't exchange
+//! certificates. Connections are bounded in number, age and idleness; told to stop, they say GOAWAY and end with their last call.
+
+use std::convert::Infallible;
+use std::future::pending;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::body::Body;
+
+use super::admin::AdminGate;
+use super::gate::Gate;
+use super::limits::ConnectionLimits;
+use super::telemetry::Metrics;
+use super::tls::Tls;
+
+/// How long nothing is accepted after the system had no room for a connection.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// What answers on a listener.
+#[derive(Debug, Clone)]
+pub enum Front {
+    /// gRPC alone.
+    Grpc(Arc<Gate>),
+    /// gRPC and metrics over HTTP/1.
+    Admin(Arc<AdminGate>),
+}
+
+impl Front {
+    async fn call(&self, request: Request<Incoming>) -> Response<Body> {
+        match self {
+            Self::Grpc(gate) => gate.call(request).await,
+            Self::Admin(gate) => gate.call(request).await,
+        }
+    }
+}
+
+/// Connections of all listeners.
+#[derive(Debug, Clone)]
+pub struct Connections {
+    limits: ConnectionLimits,
+    places: Arc<Semaphore>,
+    metrics: Arc<Metrics>,
+    /// Told when no connection is to be taken any more, and those there are to end with their last call.
+    closing: CancellationToken,
+    /// Knows when the last has ended.
+    open: TaskTracker,
+}
+
+impl Connections {
+    /// None yet.
+    #[must_use]
+    pub fn new(limits: ConnectionLimits, metrics: Arc<Metrics>) -> Self {
+        let places = Arc::new(Semaphore::new(limits.count.min(Semaphore::MAX_PERMITS)));
+        Self { limits, places, metrics, closing: CancellationToken::new(), open: TaskTracker::new() }
+    }
+
+    /// Takes connections from `listener` until [`close`](Self::close).
+    pub async fn accept(&self, listener: TcpListener, tls: Option<Arc<Tls>>, front: Front) {
+        loop {
+            let accepted = tokio::select! {
+                () = self.closing.cancelled() => return,
+                accepted = listener.accept() => accepted,
+            };
+            let stream = match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!(%error, "accepting a connection");
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
+                }
+            };
+            let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+                self.metrics.connection("over_limit");
+                continue;
+            };
+            let (this, tls, front) = (self.clone(), tls.clone(), front.clone());
+            self.open.spawn(async move {
+                let _place = place;
+                let outcome = this.secure(stream, tls, front).await;
+                this.metrics.connection(outcome);
+            });
+        }
+    }
+
+    /// Shakes hands where that is asked for, then serves.
+    async fn secure(&self, stream: TcpStream, tls: Option<Arc<Tls>>, front: Front) -> &'static str {
+        // Answers are small; waiting to fill packets would only make them late.
+        let _ = stream.set_nodelay(true);
+        let Some(tls) = tls else { return self.serve(stream, front).await };
+        let handshake = timeout(self.limits.handshake, tls.acceptor().accept(stream));
+        let shaken = tokio::select! {
+            () = self.closing.cancelled() => return "closed",
+            shaken = handshake => shaken,
+        };
+        match shaken {
+            Ok(Ok(stream)) => self.serve(stream, front).await,
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "TLS handshake");
+                "handshake_failed"
+            }
+            Err(_) => "handshake_timeout",
+        }
+    }
+
+    /// Serves one connection to its end.
+    pub async fn serve<IO>(&self, stream: IO, front: Front) -> &'static str
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let only_grpc = matches!(front, Front::Grpc(_));
+        let service = service_fn(move |request| {
+            let front = front.clone();
+            async move { Ok::<_, Infallible>(front.call(request).await) }
+        });
+        let builder = self.builder(only_grpc);
+        let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+        let mut end = pin!(until(self.limits.age.map(aged)));
+        // Waits for the age first, then for the end of its grace.
+        let mut is_closing = false;
+        loop {
+            tokio::select! {
+                ended = connection.as_mut() => return if ended.is_ok() { "closed" } else { "broken" },
+                () = self.closing.cancelled(), if !is_closing => {
+                    is_closing = true;
+                    end.set(until(None));
+                    connection.as_mut().graceful_shutdown();
+                }
+                () = end.as_mut() => {
+                    if is_closing {
+                        return "over_age";
+                    }
+                    is_closing = true;
+                    end.set(until(Some(self.limits.age_grace)));
+                    connection.as_mut().graceful_shutdown();
+                }
+            }
+        }
+    }
+
+    fn builder(&self, only_grpc: bool) -> Builder<TokioExecutor> {
+        let mut builder = Builder::new(TokioExecutor::new());
+        if only_grpc {
+            builder = builder.http2_only();
+        }
+        builder.http1().timer(TokioTimer::new());
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(self.limits.calls)
+            .max_header_list_size(self.limits.header_bytes)
+            .keep_alive_interval(self.limits.keepalive_interval)
+            .keep_alive_timeout(self.limits.keepalive_timeout);
+        builder
+    }
+
+    /// Takes no more connections, and lets those there are end with their last call.
+    pub fn close(&self) {
+        self.closing.cancel();
+        self.open.close();
+    }
+
+    /// Done when the last connection has ended, after [`close`](Self::close).
+    pub async fn ended(&self) {
+        self.open.wait().await;
+    }
+
+    /// Connections that are open.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.open.len()
+    }
+}
+
+/// An age give or take a tenth, so that connections made at once don't end at once. What scatters them is the clock, which is as good as chance
+/// here.
+fn aged(age: Duration) -> Duration {
+    let tenth = age / 10;
+    let nanos = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |now| now.subsec_nanos());
+    age - tenth + tenth.mul_f64(f64::from(nanos % 1000) / 500.0)
+}
+
+async fn until(after: Option<Duration>) {
+    match after.and_then(|after| Instant::now().checked_add(after)) {
+        Some(at) => sleep_until(at).await,
+        None => pending().await,
+    }
+}
