@@ -135,6 +135,20 @@ fn single_precision_values_keep_their_bits() {
 }
 
 proptest! {
+    /// Numbers of the metadata are read as they were written, to the last bit.
+    #[test]
+    fn any_model_survives_its_file(temperature in 0.02..50.0, prior in 0.01..0.99, threshold in 0.0..1.0, weight in 1e-9..1e9) {
+        let bytes = with_model(|model| {
+            model.topic.temperature = temperature;
+            model.topic.priors = vec![prior, 1.0 - prior];
+            model.thresholds.ticker_only = threshold;
+            let mut block = block(&["accord", "météo"]);
+            block.config.weight = weight;
+            model.document = Space::new(vec![block]);
+        });
+        prop_assert_eq!(Model::from_bytes(&bytes).unwrap().to_bytes().unwrap(), bytes);
+    }
+
     /// Any bytes load or are refused.
     #[test]
     fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
