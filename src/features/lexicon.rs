@@ -18,6 +18,12 @@ pub const COUNTRY: &str = "country:";
 /// Bytes of the longest name of a concept.
 const LONGEST_NAME: usize = 64;
 
+/// Characters of the longest entry. Each beginning of a word, up to the longest stem, is looked up.
+const LONGEST_ENTRY: usize = 64;
+
+/// The most concepts of an entry. With [`LONGEST_ENTRY`] it bounds what is kept for a word, whoever made the lexicon.
+const MOST_CONCEPTS: usize = 16;
+
 /// Words and their concepts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lexicon {
@@ -48,7 +54,8 @@ impl Lexicon {
     ///
     /// # Errors
     ///
-    /// [`InvalidLexicon`] where a line is not `concept<TAB>entry`, an entry is not one word, stands twice, or there is none.
+    /// [`InvalidLexicon`] where a line is not `concept<TAB>entry`, an entry is not one word, is too long, stands twice, has too many
+    /// concepts, or there is none.
     pub fn parse(text: &str) -> Result<Self, InvalidLexicon> {
         let mut entries: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
         let mut reader = Reader::default();
@@ -70,6 +77,9 @@ impl Lexicon {
             if read != [word] {
                 return Err(invalid(format!("the entry {entry:?} is not one word in lower case, with or without * at its end")));
             }
+            if word.chars().nth(LONGEST_ENTRY).is_some() {
+                return Err(invalid(format!("the entry {entry:?} has more than {LONGEST_ENTRY} characters")));
+            }
             if !entries.entry(concept).or_default().insert(entry.to_owned()) {
                 return Err(invalid(format!("{entry:?} stands twice under {concept:?}")));
             }
@@ -87,7 +97,11 @@ impl Lexicon {
             let concept = u16::try_from(concept).map_err(|_| format!("{} concepts; there may be 65536", concepts.len()))?;
             for entry in entries {
                 let (map, word) = entry.strip_suffix('*').map_or((&mut words, entry.as_str()), |stem| (&mut stems, stem));
-                map.entry(word.to_owned()).or_default().push(concept);
+                let of_entry = map.entry(word.to_owned()).or_default();
+                of_entry.push(concept);
+                if of_entry.len() > MOST_CONCEPTS {
+                    return Err(format!("the entry {entry:?} has more than {MOST_CONCEPTS} concepts"));
+                }
             }
         }
         let lengths = || stems.keys().map(|stem| stem.chars().count());
@@ -279,6 +293,17 @@ mod tests {
         }
         assert_eq!(refusal("A\ta\nA\ta"), "line 2: \"a\" stands twice under \"A\"");
         assert_eq!(refusal("# nothing\n"), "line 0: there is no entry");
+    }
+
+    #[test]
+    fn an_entry_has_a_bounded_length_and_number_of_concepts() {
+        let of_length = |length: usize| Lexicon::parse(&format!("A\t{}*\n", "é".repeat(length)));
+        assert_eq!(of_length(LONGEST_ENTRY).unwrap().stem_lengths, (LONGEST_ENTRY, LONGEST_ENTRY));
+        assert!(of_length(LONGEST_ENTRY + 1).unwrap_err().to_string().ends_with("has more than 64 characters"));
+        let of_concepts = |count: usize| Lexicon::parse(&(0..count).map(|n| format!("C{n}\ta*\n")).collect::<String>());
+        assert_eq!(names(&of_concepts(MOST_CONCEPTS).unwrap(), "ab")[0].len(), MOST_CONCEPTS);
+        let refusal = of_concepts(MOST_CONCEPTS + 1).unwrap_err().to_string();
+        assert_eq!(refusal, "line 0: the entry \"a*\" has more than 16 concepts");
     }
 
     #[test]

@@ -23,6 +23,11 @@ use super::role::{BODY, REPEATED, RoleHead};
 use super::{DoubtLimits, Model, Thresholds, Training};
 use crate::features::{Block, BlockConfig, BlockKind, Lexicon, Space, Vocabulary};
 
+mod check;
+
+pub use check::check_name;
+use check::{check_bias, check_blocks, check_head, check_probability};
+
 /// The format that this version writes.
 ///
 /// Format 1 had no `thresholds.doubt`; it loads without those limits. In formats 1 and 2 the terms of a block were sorted by their
@@ -34,9 +39,6 @@ const KEY: &str = "depeche";
 
 /// The name of the tensor that holds the lexicon.
 const LEXICON: &str = "lexicon";
-
-/// The largest n-gram that a model may ask for.
-const LONGEST_NGRAM: usize = 32;
 
 /// Why a model file can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -328,9 +330,9 @@ impl Reading<'_> {
     fn space(&mut self, name: &str) -> Result<Space, LoadError> {
         let header = self.header;
         let configs = header.spaces.get(name).ok_or_else(|| inconsistent(format!("there is no space {name:?}")))?;
+        check_blocks(name, configs)?;
         let mut blocks = Vec::with_capacity(configs.len());
         for (at, config) in configs.iter().enumerate() {
-            check_block(name, config)?;
             let key = format!("{name}.{at}.terms");
             let (_, bytes) = self.tensor(&key, Dtype::U8, 1)?;
             let terms = std::str::from_utf8(bytes).map_err(|error| inconsistent(format!("{key}: {error}")))?;
@@ -356,18 +358,9 @@ impl Reading<'_> {
 
     fn head(&mut self, name: &str, space: &Space) -> Result<Head, LoadError> {
         let header = self.header;
-        let HeadHeader { labels, temperature, priors } =
-            header.heads.get(name).ok_or_else(|| inconsistent(format!("there is no head {name:?}")))?;
-        if labels.len() < 2 || !labels.is_sorted_by(|left, right| left < right) || labels.iter().any(String::is_empty) {
-            return Err(inconsistent(format!("{name} must have at least two labels, sorted, none empty or twice")));
-        }
-        if !(temperature.is_finite() && *temperature > 0.0) {
-            return Err(inconsistent(format!("{name}.temperature is {temperature}, which is not above zero")));
-        }
-        let sum: f64 = priors.iter().sum();
-        if priors.len() != labels.len() || !priors.iter().all(|prior| *prior > 0.0 && *prior < 1.0) || (sum - 1.0).abs() > 1e-6 {
-            return Err(inconsistent(format!("{name}.priors are not one probability a label that add up to 1")));
-        }
+        let stated = header.heads.get(name).ok_or_else(|| inconsistent(format!("there is no head {name:?}")))?;
+        check_head(name, stated)?;
+        let HeadHeader { labels, temperature, priors } = stated;
         let (shape, weights) = self.singles(&format!("{name}.weights"), 2)?;
         if shape != [space.features(), labels.len()] {
             let expected = [space.features(), labels.len()];
@@ -375,9 +368,7 @@ impl Reading<'_> {
         }
         let (_, bytes) = self.tensor(&format!("{name}.bias"), Dtype::F64, 1)?;
         let bias: Vec<f64> = bytes.as_chunks::<8>().0.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect();
-        if bias.len() != labels.len() || !bias.iter().all(|value| value.is_finite()) {
-            return Err(inconsistent(format!("{name}.bias is not one finite number a label")));
-        }
+        check_bias(name, &bias, labels.len())?;
         let out_of_fold = self.out_of_fold(name, labels.len())?;
         let weights = array(shape[0], shape[1], weights)?;
         Ok(Head { labels: labels.clone(), weights, bias, temperature: *temperature, priors: priors.clone(), out_of_fold })
@@ -417,40 +408,6 @@ impl Reading<'_> {
 
 fn array(rows: usize, columns: usize, values: Vec<f32>) -> Result<Array2<f32>, LoadError> {
     Array2::from_shape_vec((rows, columns), values).map_err(|error| inconsistent(error.to_string()))
-}
-
-/// Whether `name` can be part of a resource name: lower-case letters, digits and hyphens, a letter first, at most 63.
-///
-/// # Errors
-///
-/// [`LoadError::Inconsistent`] that gives the rule.
-pub fn check_name(name: &str) -> Result<(), LoadError> {
-    let fits = name.starts_with(|c: char| c.is_ascii_lowercase())
-        && name.len() <= 63
-        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
-    if fits {
-        return Ok(());
-    }
-    Err(inconsistent(format!("the name {name:?} is not made of up to 63 lower-case letters, digits and hyphens, a letter first")))
-}
-
-fn check_probability(name: &str, value: f64) -> Result<(), LoadError> {
-    if (0.0..=1.0).contains(&value) { Ok(()) } else { Err(inconsistent(format!("{name} is {value}, not a probability"))) }
-}
-
-fn check_block(space: &str, config: &BlockConfig) -> Result<(), LoadError> {
-    let name = format!("{space}: block {:?}", config.name);
-    if !(config.weight.is_finite() && config.weight > 0.0) {
-        return Err(inconsistent(format!("{name} has the weight {}, which is not above zero", config.weight)));
-    }
-    if let BlockKind::Ngrams { min, max } = config.kind
-        && !(1 <= min && min <= max && max <= LONGEST_NGRAM)
-    {
-        return Err(inconsistent(format!(
-            "{name} asks for n-grams of {min} to {max} characters, not within 1 to {LONGEST_NGRAM}"
-        )));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

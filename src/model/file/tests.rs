@@ -114,6 +114,32 @@ fn inconsistent_files_are_refused_with_the_reason() {
 }
 
 #[test]
+fn numbers_that_would_overflow_and_blocks_beyond_measure_are_refused() {
+    let with_bias = |bias| with_model(|model| model.topic.bias[0] = bias);
+    let with_temperature = |temperature| with_model(|model| model.topic.temperature = temperature);
+    for (bytes, expected) in [
+        (with_bias(f64::MAX), "topic.bias is not one number a label in the range of single precision"),
+        (with_bias(-1e39), "topic.bias"),
+        (with_temperature(5e-324), "topic.temperature is 5e-324, not within 0.001 and 1000"),
+        (with_temperature(1e300), "topic.temperature is"),
+        (with_model(|model| model.document = Space::new(vec![block(&[]); 33])), "document has 33 blocks; there may be 32"),
+    ] {
+        assert!(refusal(&bytes).contains(expected), "{:?} does not say {expected:?}", refusal(&bytes));
+    }
+    // At the limits all numbers stay finite.
+    for temperature in [1e-3, 1e3] {
+        let loaded = Model::from_bytes(&with_model(|model| {
+            model.topic.bias = vec![f64::from(f32::MAX), f64::from(f32::MIN)];
+            model.topic.weights.fill(f32::MAX);
+            model.topic.temperature = temperature;
+        }));
+        let article = Article { title: "", text: "Un accord" };
+        let answer = Classifier::new(loaded.unwrap()).classify(article, &Options::default()).unwrap();
+        assert!((answer.topic.probability - 1.0).abs() < 1e-12 && answer.topic.logit.is_finite(), "{answer:?}");
+    }
+}
+
+#[test]
 fn writing_replaces_the_file_whole_or_not_at_all() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.safetensors");
@@ -135,6 +161,20 @@ fn single_precision_values_keep_their_bits() {
 }
 
 proptest! {
+    /// Numbers of the metadata are read as they were written, to the last bit.
+    #[test]
+    fn any_model_survives_its_file(temperature in 0.02..50.0, prior in 0.01..0.99, threshold in 0.0..1.0, weight in 1e-9..1e9) {
+        let bytes = with_model(|model| {
+            model.topic.temperature = temperature;
+            model.topic.priors = vec![prior, 1.0 - prior];
+            model.thresholds.ticker_only = threshold;
+            let mut block = block(&["accord", "météo"]);
+            block.config.weight = weight;
+            model.document = Space::new(vec![block]);
+        });
+        prop_assert_eq!(Model::from_bytes(&bytes).unwrap().to_bytes().unwrap(), bytes);
+    }
+
     /// Any bytes load or are refused.
     #[test]
     fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
