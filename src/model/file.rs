@@ -20,14 +20,17 @@ use sha2::{Digest, Sha256};
 
 use super::head::{Head, OutOfFold};
 use super::role::{BODY, REPEATED, RoleHead};
-use super::{DoubtLimits, Model, Thresholds, Training};
+use super::{DoubtLimits, HeadSettings, Model, Thresholds, Training};
 use crate::features::{Block, BlockConfig, BlockKind, Lexicon, Space, Vocabulary};
 
-/// The format that this version writes.
+/// The newest format. A model is written in the oldest from 3 on that holds all of it, so that an older program reads it where it can.
 ///
 /// Format 1 had no `thresholds.doubt`; it loads without those limits. In formats 1 and 2 the terms of a block were sorted by their
-/// bytes; since format 3 they stand in any order.
-pub const FORMAT: u64 = 3;
+/// bytes; since format 3 they stand in any order. Format 4 has `training.settings` and `training.started_from`; before it there were none.
+pub const FORMAT: u64 = 4;
+
+/// The format of models that say nothing of their settings, nor of a start.
+const WITHOUT_SETTINGS: u64 = 3;
 
 /// The only metadata key.
 const KEY: &str = "depeche";
@@ -122,7 +125,7 @@ impl Model {
     pub fn to_bytes(&self) -> Result<Vec<u8>, LoadError> {
         let mut tensors: BTreeMap<String, Tensor> = BTreeMap::new();
         let mut header = Header {
-            format: FORMAT,
+            format: self.format(),
             name: self.name.clone(),
             noise_label: self.noise_label.clone(),
             spaces: BTreeMap::new(),
@@ -152,6 +155,13 @@ impl Model {
             .map(|(name, tensor)| TensorView::new(tensor.dtype, tensor.shape.clone(), &tensor.bytes).map(|view| (name, view)));
         let views: Vec<_> = views.collect::<Result<_, _>>().map_err(|error| inconsistent(error.to_string()))?;
         safetensors::serialize(views, Some([(KEY.to_owned(), header)].into())).map_err(|error| inconsistent(error.to_string()))
+    }
+
+    /// The format that the model is written in.
+    #[must_use]
+    pub fn format(&self) -> u64 {
+        let Training { settings, started_from, .. } = &self.training;
+        if settings.is_empty() && started_from.is_none() { WITHOUT_SETTINGS } else { FORMAT }
     }
 
     /// Reads a model from the bytes of its file.
@@ -303,6 +313,7 @@ impl Reading<'_> {
         if let Some(DoubtLimits { most_unknown, .. }) = header.thresholds.doubt {
             check_probability("thresholds.doubt.most_unknown", most_unknown)?;
         }
+        check_training(header)?;
         Ok(Model {
             name: header.name.clone(),
             version: String::new(),
@@ -436,6 +447,23 @@ pub fn check_name(name: &str) -> Result<(), LoadError> {
 
 fn check_probability(name: &str, value: f64) -> Result<(), LoadError> {
     if (0.0..=1.0).contains(&value) { Ok(()) } else { Err(inconsistent(format!("{name} is {value}, not a probability"))) }
+}
+
+fn check_training(header: &Header) -> Result<(), LoadError> {
+    let Training { settings, started_from, .. } = &header.training;
+    if let Some((head, _)) = settings.iter().find(|(head, _)| *head == "role" || !header.heads.contains_key(*head)) {
+        return Err(inconsistent(format!(
+            "training.settings tell of a head {head:?}; they may tell of the topic and stance heads"
+        )));
+    }
+    if let Some((head, HeadSettings { c, .. })) = settings.iter().find(|(_, of)| !(of.c.is_finite() && of.c > 0.0)) {
+        return Err(inconsistent(format!("training.settings.{head}.c is {c}, which is not above zero")));
+    }
+    let is_digest = |text: &String| text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    if started_from.as_ref().is_some_and(|version| !is_digest(version)) {
+        return Err(inconsistent("training.started_from is no SHA-256 in lower-case hexadecimal"));
+    }
+    Ok(())
 }
 
 fn check_block(space: &str, config: &BlockConfig) -> Result<(), LoadError> {

@@ -7,3 +7,4 @@ mod corpus;
 mod default_model;
 mod serve;
 mod service;
+mod train;
