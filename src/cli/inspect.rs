@@ -7,7 +7,7 @@ use anyhow::Context;
 use clap::Args;
 
 use crate::features::Space;
-use crate::model::{Classifier, DoubtLimits, Head, HeadScores, Model, file};
+use crate::model::{Classifier, DoubtLimits, Head, HeadScores, HeadSettings, Model, file};
 
 /// Describes a model file
 #[derive(Debug, Args)]
@@ -40,13 +40,20 @@ pub(super) fn run(args: &InspectArgs) -> anyhow::Result<()> {
     };
     if let Some(out) = &args.upgrade {
         file::replace(out, &model.to_bytes()?)?;
-        writeln!(anstream::stderr(), "{} written in format {}", out.display(), file::FORMAT)?;
+        writeln!(anstream::stderr(), "{} written in format {}", out.display(), model.format())?;
         return Ok(());
     }
     let mut out = anstream::stdout().lock();
     let training = &model.training;
     writeln!(out, "{}", model.resource_name())?;
     writeln!(out, "trained on {} articles and {} pages, data {}", training.articles, training.pages, training.data_digest)?;
+    if let Some(version) = &training.started_from {
+        writeln!(out, "the solver started from the model {version}")?;
+    }
+    for (name, HeadSettings { c, class_weights, chosen_from }) in &training.settings {
+        let how = chosen_from.map_or("given".to_owned(), |points| format!("chosen from {points} by cross-validation"));
+        writeln!(out, "settings of the {name} head: C {c}, class weights {class_weights} ({how})")?;
+    }
     writeln!(out, "noise label: {}", model.noise_label.as_deref().unwrap_or("none"))?;
     space(&mut out, "article", &model.document)?;
     if let Some(lexicon) = model.document.lexicon() {

@@ -11,13 +11,14 @@ use super::progress::Stages;
 use super::{FieldArgs, parse_priors};
 use crate::features::Lexicon;
 use crate::model::file;
-use crate::model::{HeadScores, Model, Priors};
-use crate::train::{self as training, TrainParams};
+use crate::model::{ClassWeights, HeadScores, Model, Priors};
+use crate::train::search::{Point, Spread};
+use crate::train::{self as training, Fitting, Progress, Search, SearchParams, TakenOver, TrainParams};
 
 /// Trains a model from labelled articles
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example, in a clone of the project:\n  depeche train --data corpus/articles/*.jsonl --pages corpus/pages/*.jsonl \\\n    --lexicon corpus/lexicon.tsv --noise-label ticker_noise --out my-model.safetensors"
+    after_help = "Example, in a clone of the project:\n  depeche train --data corpus/articles/*.jsonl --pages corpus/pages/*.jsonl \\\n    --lexicon corpus/lexicon.tsv --noise-label ticker_noise --out my-model.safetensors\n\nThe same with the best of eight settings, and later, with more articles, from where that ended:\n  depeche train … --search --out best.safetensors\n  depeche train … --init best.safetensors --out newer.safetensors"
 )]
 pub struct TrainArgs {
     /// Labelled articles: .jsonl, .jsonl.gz, .csv or .tsv
@@ -48,9 +49,19 @@ pub struct TrainArgs {
     /// The most terms of each block (words, n-grams, n-grams of the title), those in the most articles; 0: no limit
     #[arg(long, value_name = "N,N,N", value_delimiter = ',', default_values_t = [0, 0, 0])]
     max_features: Vec<usize>,
-    /// The weight of the data against the penalty on large weights
+    /// The weight of the data against the penalty on large weights, for topic and stance
     #[arg(long, value_name = "NUMBER", default_value_t = 100.0)]
     c: f64,
+    /// What articles of rare labels weigh in topic and stance: balanced (each label weighs the same), square-root (in proportion to the
+    /// root of its articles) or none (each article weighs the same). What labels are taken to be as frequent as, --priors says
+    #[arg(long, value_name = "WEIGHTS", default_value_t)]
+    class_weights: ClassWeights,
+    #[command(flatten)]
+    search: SearchArgs,
+    /// A model to start from: what it knows of the same terms and labels. Training ends in the same place, within the tolerance, and is there
+    /// sooner the more alike the data are
+    #[arg(long, value_name = "FILE")]
+    init: Option<PathBuf>,
     /// The norm of the gradient at which the solver is done
     #[arg(long, value_name = "NUMBER", default_value_t = 1e-5)]
     tolerance: f64,
@@ -72,6 +83,34 @@ pub struct TrainArgs {
     seed: u64,
 }
 
+/// A search for C and class weights.
+#[derive(Debug, Args)]
+struct SearchArgs {
+    /// Choose C and class weights for topic and for stance by cross-validation over groups, on --calibration-folds folds. Chosen is the least
+    /// C whose log loss (calibrated, every label counting the same) is within one standard error of the lowest; the scores of all are shown
+    #[arg(long, conflicts_with_all = ["c", "class_weights"])]
+    search: bool,
+    /// Values of C to choose from, each above zero
+    #[arg(long, value_name = "NUMBER,…", value_delimiter = ',', requires = "search", default_values_t = SearchParams::default().cs)]
+    search_c: Vec<f64>,
+    /// Class weights to choose from
+    #[arg(
+        long,
+        value_name = "WEIGHTS,…",
+        value_delimiter = ',',
+        requires = "search",
+        default_values_t = SearchParams::default().class_weights
+    )]
+    search_class_weights: Vec<ClassWeights>,
+}
+
+impl SearchArgs {
+    fn params(&self) -> Option<SearchParams> {
+        let Self { search, search_c, search_class_weights } = self;
+        search.then(|| SearchParams { cs: search_c.clone(), class_weights: search_class_weights.clone() })
+    }
+}
+
 pub(super) fn run(args: &TrainArgs) -> anyhow::Result<()> {
     let max_features = <[usize; 3]>::try_from(args.max_features.as_slice());
     let max_features =
@@ -83,6 +122,9 @@ pub(super) fn run(args: &TrainArgs) -> anyhow::Result<()> {
         noise_label: args.noise_label.clone(),
         max_features,
         c: args.c,
+        class_weights: args.class_weights,
+        search: args.search.params(),
+        init: args.init.as_deref().map(init).transpose()?,
         tolerance: args.tolerance,
         max_iterations: args.max_iterations,
         calibration_folds: args.calibration_folds,
@@ -96,14 +138,54 @@ pub(super) fn run(args: &TrainArgs) -> anyhow::Result<()> {
     stages.stage("reading the data");
     let articles = training::corpus::read(&args.data, &args.fields.names())?;
     let pages = training::pages::read(&args.pages)?;
-    let model = training::train(&params, &articles, &pages, &mut |name| stages.stage(name))?;
+    let trained = training::train(&params, &articles, &pages, &stages)?;
     stages.stage("writing the model");
-    let bytes = model.to_bytes()?;
+    let bytes = trained.model.to_bytes()?;
     // What was just trained must load; a model that does not is never written.
     let model = Model::from_bytes(&bytes)?;
     file::replace(&args.out, &bytes)?;
     stages.finish();
+    for fitting in &trained.fittings {
+        report(fitting, args)?;
+    }
     summary(&model, bytes.len(), args)
+}
+
+fn init(file: &Path) -> anyhow::Result<Model> {
+    Model::load(file).with_context(|| format!("--init {}", file.display()))
+}
+
+/// What a head took over, and how its settings were found.
+fn report(fitting: &Fitting, args: &TrainArgs) -> anyhow::Result<()> {
+    let mut out = anstream::stderr();
+    let Fitting { head, iterations, .. } = fitting;
+    if let (Some(file), Some(taken_over)) = (&args.init, fitting.taken_over) {
+        let TakenOver { features, of_features, labels, of_labels, is_used } = taken_over;
+        let how = if is_used { "started from" } else { "not started from, since that is no nearer than nothing:" };
+        let counts = format!("{features} of {of_features} features and {labels} of {of_labels} labels");
+        writeln!(out, "{head}: {how} {counts} of {} ({iterations} iterations)", file.display())?;
+    }
+    if let Some(search) = &fitting.search {
+        table(&mut out, head, search)?;
+    }
+    Ok(())
+}
+
+/// The points of a search, the chosen one marked.
+fn table(out: &mut impl Write, head: &str, Search { points, chosen, folds, .. }: &Search) -> anyhow::Result<()> {
+    writeln!(out, "{head}: search over {} points, mean and standard deviation over {folds} folds", points.len())?;
+    let columns = ["log loss", "above lowest", "macro-F1", "calibration error"].map(|name| format!("  {name:17}")).concat();
+    writeln!(out, "  class weights          C{}", columns.trim_end())?;
+    let cell = |mean: f64, spread: f64| format!("  {:17}", format!("{mean:.4} ± {spread:.4}"));
+    for (at, Point { c, class_weights, log_loss, above, macro_f1, calibration_error }) in points.iter().enumerate() {
+        let of = |score: &Spread| cell(score.mean, score.deviation);
+        let cells = [of(log_loss), cell(above.0, above.1), of(macro_f1), of(calibration_error)].concat();
+        let mark = if at == *chosen { '*' } else { ' ' };
+        writeln!(out, "{mark} {class_weights:13} {c:10}{}", cells.trim_end())?;
+    }
+    let rule = "the least C within one standard error (± of \"above lowest\") of the lowest log loss";
+    writeln!(out, "* chosen: {rule}; of equals, balanced class weights first")?;
+    Ok(())
 }
 
 fn lexicon(file: &Path) -> anyhow::Result<Lexicon> {

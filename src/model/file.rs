@@ -26,13 +26,16 @@ use crate::features::{Block, BlockConfig, BlockKind, Lexicon, Space, Vocabulary}
 mod check;
 
 pub use check::check_name;
-use check::{check_bias, check_blocks, check_head, check_probability};
+use check::{check_bias, check_blocks, check_head, check_probability, check_training};
 
-/// The format that this version writes.
+/// The newest format. A model is written in the oldest from 3 on that holds all of it, so that an older program reads it where it can.
 ///
 /// Format 1 had no `thresholds.doubt`; it loads without those limits. In formats 1 and 2 the terms of a block were sorted by their
-/// bytes; since format 3 they stand in any order.
-pub const FORMAT: u64 = 3;
+/// bytes; since format 3 they stand in any order. Format 4 has `training.settings` and `training.started_from`; before it there were none.
+pub const FORMAT: u64 = 4;
+
+/// The format of models that say nothing of their settings, nor of a start.
+const WITHOUT_SETTINGS: u64 = 3;
 
 /// The only metadata key.
 const KEY: &str = "depeche";
@@ -124,7 +127,7 @@ impl Model {
     pub fn to_bytes(&self) -> Result<Vec<u8>, LoadError> {
         let mut tensors: BTreeMap<String, Tensor> = BTreeMap::new();
         let mut header = Header {
-            format: FORMAT,
+            format: self.format(),
             name: self.name.clone(),
             noise_label: self.noise_label.clone(),
             spaces: BTreeMap::new(),
@@ -154,6 +157,13 @@ impl Model {
             .map(|(name, tensor)| TensorView::new(tensor.dtype, tensor.shape.clone(), &tensor.bytes).map(|view| (name, view)));
         let views: Vec<_> = views.collect::<Result<_, _>>().map_err(|error| inconsistent(error.to_string()))?;
         safetensors::serialize(views, Some([(KEY.to_owned(), header)].into())).map_err(|error| inconsistent(error.to_string()))
+    }
+
+    /// The format that the model is written in.
+    #[must_use]
+    pub fn format(&self) -> u64 {
+        let Training { settings, started_from, .. } = &self.training;
+        if settings.is_empty() && started_from.is_none() { WITHOUT_SETTINGS } else { FORMAT }
     }
 
     /// Reads a model from the bytes of its file.
@@ -305,6 +315,7 @@ impl Reading<'_> {
         if let Some(DoubtLimits { most_unknown, .. }) = header.thresholds.doubt {
             check_probability("thresholds.doubt.most_unknown", most_unknown)?;
         }
+        check_training(header)?;
         Ok(Model {
             name: header.name.clone(),
             version: String::new(),

@@ -3,8 +3,8 @@
 //! For a vector x the logit of label c is z(c) = Σ x(t)·w(t, c) + b(c), where the bias b(c) has the priors in it. The
 //! probability is softmax(z / T) with the temperature T of [`super::calibration`].
 //!
-//! Heads are trained with balanced class weights, that is for labels that are equally frequent. Priors π move that to
-//! the frequencies expected in use by Bayes' rule, p(c) ∝ p₀(c)·π(c)·k for k labels, which is an addition of
+//! Biases are for labels that are equally frequent, whatever they were in training and whatever their
+//! [class weights](super::ClassWeights). Priors π move that to the frequencies expected in use by Bayes' rule, p(c) ∝ p₀(c)·π(c)·k for k labels, which is an addition of
 //! T·ln(k·π(c)) to the bias (Saerens, Latinne & Decaestecker 2002, equation 2.4).
 
 use std::collections::BTreeMap;

@@ -6,6 +6,7 @@
 //! - [`doubt`]: whether an article is like those that the model was trained on
 //! - [`explain`]: what each term contributed to a logit
 //! - [`classifier`]: an article in, an answer out
+//! - [`settings`]: what a head was fitted with
 //! - [`mod@file`]: reading and writing the model file
 
 pub mod calibration;
@@ -17,6 +18,9 @@ pub mod file;
 pub(crate) mod fixture;
 pub mod head;
 pub mod role;
+pub mod settings;
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +32,7 @@ pub use explain::{Contribution, Explanation};
 pub use file::LoadError;
 pub use head::{Head, InvalidPriors, OutOfFold, Priors};
 pub use role::{RoleHead, RoleVerdict};
+pub use settings::{ClassWeights, HeadSettings};
 
 /// The model that is compiled into the binary, as the bytes of its file.
 pub const BUILT_IN: &[u8] = include_bytes!("../../models/depeche-fr.safetensors");
@@ -89,6 +94,14 @@ pub struct Training {
     pub stance: Option<HeadScores>,
     /// Scores of the role head in cross-validation, over passages.
     pub role: Option<HeadScores>,
+    /// What topic and stance were fitted with, by their names. Absent where that is [the default](HeadSettings::default), and in formats before 4,
+    /// which did not tell.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<String, HeadSettings>,
+    /// The version of the model that the solver started from; absent where it started from nothing. It leaves its trace in the last
+    /// bits of the weights: who wants the same bytes again needs it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_from: Option<String>,
 }
 
 /// Scores of one head on articles held out from it.

@@ -7,15 +7,15 @@
 
 use std::borrow::Cow;
 
-use ndarray::Array1;
-
 use super::corpus::{LabelledArticle, check_labels, counts};
+use super::fit::{Fitting, Leads, Rows, fit_head};
+use super::init::Start;
 use super::pages::MarkedPage;
-use super::run::{Fitting, Leads, TrainError, TrainParams, fit_head, vectors};
+use super::run::{TrainError, TrainParams, vectors};
 use crate::features::shape::{Page, Shapes};
 use crate::features::{BlockConfig, BlockKind, Document, Field, Reading, ShapeTerms, Space};
-use crate::model::RoleHead;
 use crate::model::role::{BODY, REPEATED};
+use crate::model::{HeadSettings, RoleHead};
 use crate::page::{self, Passage};
 
 /// Articles beyond this number, spread evenly over the corpus, teach the head nothing new.
@@ -31,7 +31,7 @@ const MAIN_THRESHOLD: f64 = 0.99;
 /// corpus (a third): a lost paragraph costs more than a headline too many.
 const BODY_PRIOR: f64 = 0.4;
 
-/// C of the solver: the shape of a page is a few hundred terms that mean the same everywhere, so weights are kept small.
+/// C of the solver, whatever that of topic and stance is: the shape of a page is a few hundred terms that mean the same everywhere, so weights are kept small.
 const C: f64 = 10.0;
 
 /// A page to learn from.
@@ -72,15 +72,17 @@ pub(super) fn train(
         return Err(TrainError::Pages(format!("no passage is marked {BODY:?}")));
     }
     let labels: Vec<String> = counts.keys().map(|label| (*label).to_owned()).collect();
-    let targets: Array1<usize> =
+    let targets: Vec<usize> =
         kinds.iter().filter_map(|kind| labels.binary_search_by(|label| label.as_str().cmp(kind)).ok()).collect();
-    let rows: Vec<Option<&Document<'_>>> = rows.iter().map(Some).collect();
-    let space = Space::fit(blocks(), None, &rows.iter().flatten().copied().collect::<Vec<_>>());
-    let matrix = vectors(&space, &rows);
-    let all = (0..rows.len()).collect();
-    let (mut head, fitting) =
-        fit_head(&TrainParams { c: C, ..params.clone() }, (&matrix, &[]), (all, targets, groups), labels, Leads::default())
-            .map_err(|source| TrainError::Solver { head: "role".into(), source })?;
+    let documents: Vec<Option<&Document<'_>>> = rows.iter().map(Some).collect();
+    let space = Space::fit(blocks(), None, &rows.iter().collect::<Vec<_>>());
+    let matrix = vectors(&space, &documents);
+    let rows = (0..documents.len()).collect();
+    let rows = Rows { matrix: &matrix, scales: &[], rows, targets, groups, labels, leads: Leads::default() };
+    let start = params.init.as_ref().map(|init| Start::from_model(init, "role", &space, &rows.labels));
+    let (mut head, mut fitting) = fit_head(params, &HeadSettings { c: C, ..HeadSettings::default() }, &rows, start)
+        .map_err(|source| TrainError::Solver { head: "role".into(), source })?;
+    fitting.head = "role".into();
     #[expect(clippy::cast_precision_loss, reason = "a handful of kinds")]
     let other = (1.0 - BODY_PRIOR) / (head.labels.len() - 1) as f64;
     head.priors = head.labels.iter().map(|label| if label == BODY { BODY_PRIOR } else { other }).collect();

@@ -6,27 +6,26 @@
 //! (`Leads`).
 //!
 //! The order is that of serving: the role head is trained first and applied to every article, so that topic and stance
-//! learn from the same body passages that they will be given. Each head is calibrated on predictions for articles
-//! that its weights were not fitted on; the folds share vocabulary and idf, which hold no label.
+//! learn from the same body passages that they will be given.
+
+use std::collections::BTreeMap;
 
 use linfa::ParamGuard;
-use linfa::dataset::DatasetBase;
-use ndarray::{Array1, Array2};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use super::corpus::{CorpusError, LabelledArticle, check_labels, counts};
+use super::fit::{Fitting, Leads, Rows, fit_head};
+use super::init::Start;
 use super::pages::MarkedPage;
-use super::solver::{LinearModel, LogisticParams, SolverError};
-use super::{folds, role};
-use crate::evaluate::{Outcome, report};
-use crate::features::{
-    Block, BlockConfig, BlockKind, Document, Field, Lexicon, Reading, Space, SparseMatrix, SparseRows, Tally, Tokens,
-};
-use crate::model::head::{InvalidPriors, Priors, greatest};
+use super::search::{SearchParams, search};
+use super::solver::{LogisticParams, SolverError};
+use super::{Progress, role};
+use crate::features::{Block, BlockConfig, BlockKind, Document, Field, Lexicon, Reading, Space, SparseMatrix, Tally, Tokens};
+use crate::model::head::{InvalidPriors, Priors};
 use crate::model::role::{RoleScratch, body, passages};
 use crate::model::{
-    DoubtLimits, Head, HeadScores, LoadError, Model, OutOfFold, RoleHead, RoleVerdict, Thresholds, Training, calibration, file,
+    ClassWeights, DoubtLimits, Head, HeadSettings, LoadError, Model, RoleHead, RoleVerdict, Thresholds, Training, file,
 };
 use crate::page;
 
@@ -39,8 +38,14 @@ pub struct TrainParams {
     pub noise_label: Option<String>,
     /// The most terms of each block: words, n-grams, n-grams of the title; 0: no limit.
     pub max_features: [usize; 3],
-    /// C of the solver.
+    /// C of the solver for topic and stance, where it is not searched for.
     pub c: f64,
+    /// How much the rows of each label weigh for topic and stance, where that is not searched for.
+    pub class_weights: ClassWeights,
+    /// The points to choose both from, for each of topic and stance.
+    pub search: Option<SearchParams>,
+    /// A model to start the solver of each head from: what it knows of the same features and labels.
+    pub init: Option<Model>,
     /// The norm of the gradient to reach.
     pub tolerance: f64,
     /// The most iterations of the solver.
@@ -63,7 +68,10 @@ impl Default for TrainParams {
             name: "depeche".into(),
             noise_label: None,
             max_features: [0; 3],
-            c: 100.0,
+            c: HeadSettings::default().c,
+            class_weights: ClassWeights::default(),
+            search: None,
+            init: None,
             tolerance: 1e-5,
             max_iterations: 2000,
             calibration_folds: 5,
@@ -103,30 +111,8 @@ pub enum TrainError {
     Name(LoadError),
 }
 
-/// What happened while a head was fitted.
-#[derive(Debug, Clone)]
-pub struct Fitting {
-    /// Rows that it was fitted on.
-    pub rows: usize,
-    /// Iterations of the solver.
-    pub iterations: u64,
-    /// Scores in cross-validation; absent without it.
-    pub scores: Option<HeadScores>,
-}
-
 /// Words of the text that are its lead: about a first paragraph.
 const LEAD_WORDS: usize = 60;
-
-/// Rows of leads in the matrix of articles: the lead of the article in row n stands in row `first` + n, which is empty where
-/// there is none. A topic is decided by headline and first paragraph, and many articles are hardly more than that; a head
-/// that was shown both knows what little text is worth.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Leads {
-    /// How much a lead counts beside its article; 0: nothing.
-    weight: f32,
-    /// The row of the first lead.
-    first: usize,
-}
 
 /// Names of blocks, each with a weight.
 type BlockWeights = [(&'static str, f64); 7];
@@ -169,7 +155,16 @@ const STANCE_WEIGHTS: BlockWeights = [
     ("relation", 0.0),
 ];
 
-/// Trains a model. `stage` is told what comes next, for a person who waits.
+/// A trained model, and how it came about.
+#[derive(Debug, Clone)]
+pub struct Trained {
+    /// The model.
+    pub model: Model,
+    /// What happened while its heads were fitted, in their order.
+    pub fittings: Vec<Fitting>,
+}
+
+/// Trains a model. `progress` is told what comes next, for a person who waits.
 ///
 /// # Errors
 ///
@@ -178,87 +173,131 @@ pub fn train(
     params: &TrainParams,
     articles: &[LabelledArticle],
     pages: &[MarkedPage],
-    stage: &mut dyn FnMut(&str),
-) -> Result<Model, TrainError> {
+    progress: &dyn Progress,
+) -> Result<Trained, TrainError> {
     check(params, articles)?;
-    let mut training = Training {
-        articles: articles.len() as u64,
-        pages: pages.len() as u64,
-        data_digest: digest(articles, pages, params.lexicon.as_ref()),
-        ..Training::default()
-    };
+    let mut fittings = Vec::new();
     let mut role = None;
     if !pages.is_empty() {
-        stage("fitting the role head");
+        progress.stage("fitting the role head");
         let (head, fitting) = role::train(params, articles, pages)?;
-        tracing::info!(
-            rows = fitting.rows,
-            iterations = fitting.iterations,
-            kinds = head.head().labels.len(),
-            "role head fitted"
-        );
-        training.role = fitting.scores;
+        let kinds = head.head().labels.len();
+        tracing::info!(rows = fitting.rows, iterations = fitting.iterations, kinds, "role head fitted");
+        fittings.push(fitting);
         role = Some(head);
     }
-    stage("reading terms");
+    progress.stage("reading terms");
     let has_stances = articles.iter().any(|article| article.stance.is_some());
     let documents = documents(articles, role.as_ref());
     let with_body: Vec<&Document<'_>> = documents.iter().flatten().collect();
     let space = Space::fit(blocks(params, has_stances), params.lexicon.clone(), &with_body);
     let doubt = DoubtLimits::fit(&space, &with_body);
-    stage("making vectors");
+    progress.stage("making vectors");
     // Leads that count for nothing are not worth their vectors.
     let led = if params.lead_weight > 0.0 { documents.as_slice() } else { &[] };
     let leads: Vec<Option<Document<'_>>> = led.iter().map(|document| document.as_ref()?.lead(LEAD_WORDS)).collect();
     let matrix = vectors(&space, &documents.iter().chain(&leads).map(Option::as_ref).collect::<Vec<_>>());
     tracing::info!(articles = articles.len(), features = space.features(), entries = matrix.entries(), "vectors made");
-    let groups: Vec<&str> = articles.iter().map(|article| article.group.as_deref().unwrap_or(&article.id)).collect();
-    let mut fit = |name: &str, weights: &BlockWeights, lead_weight: f32, label: &dyn Fn(&LabelledArticle) -> Option<String>| {
-        stage(&format!("fitting the {name} head"));
-        let rows: Vec<(usize, String)> = articles
-            .iter()
-            .enumerate()
-            .filter_map(|(row, article)| Some((row, documents[row].as_ref().and(label(article))?)))
-            .collect();
-        let labels: Vec<String> = counts(rows.iter().map(|(_, label)| label.as_str())).into_keys().map(str::to_owned).collect();
-        let targets = rows.iter().filter_map(|(_, label)| labels.binary_search(label).ok()).collect();
-        let groups = rows.iter().map(|(row, _)| groups[*row]).collect();
-        let scales = scales(&space, weights);
-        let leads = Leads { weight: lead_weight, first: documents.len() };
-        let (mut head, fitting) =
-            fit_head(params, (&matrix, &scales), (rows.iter().map(|(row, _)| *row).collect(), targets, groups), labels, leads)
-                .map_err(|source| TrainError::Solver { head: name.to_owned(), source })?;
-        head.priors = head.priors_from(name, &params.priors)?;
-        tracing::info!(
-            head = name,
-            rows = fitting.rows,
-            iterations = fitting.iterations,
-            temperature = head.temperature,
-            "head fitted"
-        );
-        Ok::<_, TrainError>((head, fitting.scores))
-    };
-    let (topic, scores) = fit("topic", &TOPIC_WEIGHTS, params.lead_weight, &|article| Some(article.topic.clone()))?;
-    training.topic = scores;
+    let has_body = documents.iter().map(Option::is_some).collect();
+    let vectors = Vectors { params, articles, has_body, space: &space, matrix: &matrix, progress };
+    let (topic, fitting) = vectors.fit("topic", &TOPIC_WEIGHTS, params.lead_weight, |article| Some(article.topic.as_str()))?;
+    fittings.push(fitting);
     let mut stance = None;
     if has_stances {
-        let (head, scores) = fit("stance", &STANCE_WEIGHTS, 0.0, &|article| article.stance.clone())?;
-        training.stance = scores;
+        let (head, fitting) = vectors.fit("stance", &STANCE_WEIGHTS, 0.0, |article| article.stance.as_deref())?;
+        fittings.push(fitting);
         stance = Some(head);
     }
     let model = Model {
         name: params.name.clone(),
         version: String::new(),
         noise_label: params.noise_label.clone(),
+        training: record(params, (articles, pages), &fittings),
         document: space,
         topic,
         stance,
         role,
         thresholds: Thresholds { doubt, ..Thresholds::default() },
-        training,
     };
     model.check_priors(&params.priors)?;
-    Ok(model)
+    Ok(Trained { model, fittings })
+}
+
+/// What the model file says of the run.
+fn record(params: &TrainParams, (articles, pages): (&[LabelledArticle], &[MarkedPage]), fittings: &[Fitting]) -> Training {
+    let of = |name: &str| fittings.iter().find(|fitting| fitting.head == name);
+    let scores = |name: &str| of(name).and_then(|fitting| fitting.scores.clone());
+    let is_used = fittings.iter().filter_map(|fitting| fitting.taken_over).any(|taken_over| taken_over.is_used);
+    let searchable = ["topic", "stance"].into_iter().filter_map(of);
+    let settings: BTreeMap<String, HeadSettings> = searchable
+        .filter(|fitting| fitting.settings != HeadSettings::default())
+        .map(|fitting| (fitting.head.clone(), fitting.settings.clone()))
+        .collect();
+    Training {
+        articles: articles.len() as u64,
+        pages: pages.len() as u64,
+        data_digest: digest(articles, pages, params.lexicon.as_ref()),
+        topic: scores("topic"),
+        stance: scores("stance"),
+        role: scores("role"),
+        settings,
+        started_from: params.init.as_ref().filter(|_| is_used).map(|model| model.version.clone()),
+    }
+}
+
+/// The vectors of all articles, which topic and stance share.
+struct Vectors<'a> {
+    params: &'a TrainParams,
+    articles: &'a [LabelledArticle],
+    /// For each article whether anything of it is body.
+    has_body: Vec<bool>,
+    space: &'a Space,
+    /// A row for each article, then one for each lead.
+    matrix: &'a SparseMatrix,
+    progress: &'a dyn Progress,
+}
+
+impl Vectors<'_> {
+    /// Fits the head called `name` on the articles that `label` gives one.
+    fn fit(
+        &self,
+        name: &str,
+        weights: &BlockWeights,
+        lead_weight: f32,
+        label: impl Fn(&LabelledArticle) -> Option<&str>,
+    ) -> Result<(Head, Fitting), TrainError> {
+        let Self { params, articles, has_body, space, matrix, progress } = self;
+        let rows: Vec<(usize, &str)> = articles
+            .iter()
+            .enumerate()
+            .filter_map(|(row, article)| Some((row, label(article).filter(|_| has_body[row])?)))
+            .collect();
+        let labels: Vec<String> = counts(rows.iter().map(|(_, label)| *label)).into_keys().map(str::to_owned).collect();
+        let target = |label: &str| labels.binary_search_by(|other| other.as_str().cmp(label)).ok();
+        let group = |article: &'_ usize| articles[*article].group.as_deref().unwrap_or(&articles[*article].id);
+        let rows = Rows {
+            matrix,
+            scales: &scales(space, weights),
+            targets: rows.iter().filter_map(|(_, label)| target(label)).collect(),
+            groups: rows.iter().map(|(row, _)| group(row)).collect(),
+            rows: rows.iter().map(|(row, _)| *row).collect(),
+            labels,
+            leads: Leads { weight: lead_weight, first: articles.len() },
+        };
+        let found = params.search.as_ref().map(|grid| search(params, grid, (name, &rows), *progress)).transpose()?;
+        let given = HeadSettings { c: params.c, class_weights: params.class_weights, chosen_from: None };
+        let settings = found.as_ref().map_or(given, |found| found.settings());
+        progress.stage(&format!("fitting the {name} head"));
+        let start = params.init.as_ref().map(|init| Start::from_model(init, name, space, &rows.labels));
+        let (mut head, mut fitting) =
+            fit_head(params, &settings, &rows, start).map_err(|source| TrainError::Solver { head: name.to_owned(), source })?;
+        head.priors = head.priors_from(name, &params.priors)?;
+        let (rows, iterations, temperature) = (fitting.rows, fitting.iterations, head.temperature);
+        tracing::info!(head = name, rows, iterations, temperature, "head fitted");
+        fitting.head = name.to_owned();
+        fitting.search = found;
+        Ok((head, fitting))
+    }
 }
 
 /// Checks settings and labels before any long work.
@@ -266,6 +305,12 @@ fn check(params: &TrainParams, articles: &[LabelledArticle]) -> Result<(), Train
     file::check_name(&params.name).map_err(TrainError::Name)?;
     if params.calibration_folds == 1 {
         return Err(TrainError::Setting("1 calibration fold: it must be 0 (none) or at least 2".into()));
+    }
+    if let Some(grid) = &params.search {
+        grid.check()?;
+        if params.calibration_folds == 0 {
+            return Err(TrainError::Setting("search: 0 calibration folds; it needs at least 2 to compare on".into()));
+        }
     }
     if !(0.0..=1.0).contains(&params.lead_weight) {
         return Err(TrainError::Setting(format!("a lead weight of {}: it must be 0 to 1", params.lead_weight)));
@@ -378,116 +423,6 @@ pub(super) fn vectors(space: &Space, documents: &[Option<&Document<'_>>]) -> Spa
     });
     let parts: Vec<SparseMatrix> = parts.collect();
     SparseMatrix::concatenate(space.features(), parts)
-}
-
-/// Fits one head on rows of `matrix`, given with their targets and groups, and calibrates it. What the columns are
-/// multiplied by changes their penalty alone; none where empty.
-pub(super) fn fit_head(
-    params: &TrainParams,
-    (matrix, scales): (&SparseMatrix, &[f64]),
-    (rows, targets, groups): (Vec<usize>, Array1<usize>, Vec<&str>),
-    labels: Vec<String>,
-    leads: Leads,
-) -> Result<(Head, Fitting), SolverError> {
-    let settings = LogisticParams::new(labels.len())
-        .c(params.c)
-        .tolerance(params.tolerance)
-        .max_iterations(params.max_iterations)
-        .check()?;
-    let fit = |chosen: &[usize], start: Option<&LinearModel>| {
-        let mut shown: Vec<(usize, usize, f32)> = chosen.iter().map(|at| (rows[*at], targets[*at], 1.0)).collect();
-        if leads.weight > 0.0 {
-            let of = |at: &usize| (rows[*at] + leads.first, targets[*at], leads.weight);
-            shown.extend(chosen.iter().map(of).filter(|(row, _, _)| matrix.row(*row).next().is_some()));
-        }
-        let records = SparseRows { matrix, rows: shown.iter().map(|(row, _, _)| *row).collect(), scales };
-        let data = DatasetBase::new(records, shown.iter().map(|(_, target, _)| *target).collect());
-        settings.fit_from(&data.with_weights(shown.iter().map(|(_, _, weight)| *weight).collect()), start)
-    };
-    let all: Vec<usize> = (0..rows.len()).collect();
-    let model = fit(&all, None)?;
-    let mut out_of_fold = OutOfFold { logits: Array2::zeros((0, labels.len())), labels: Vec::new() };
-    if params.calibration_folds > 0 {
-        // More folds than rows would be empty.
-        let folds = params.calibration_folds.min(rows.len());
-        let assigned = folds::assign(&targets.to_vec(), &groups, folds, params.seed);
-        // A fold's model is found sooner from the model of all rows; where it begins is forgotten once it is found.
-        let fit = |kept: &[usize]| fit(kept, Some(&model));
-        out_of_fold = cross_validate(&assigned, folds, (matrix, &rows, &targets), labels.len(), &fit)?;
-    }
-    let temperature = calibration::temperature(&out_of_fold);
-    #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "weights are stored in single precision")]
-    let head = Head {
-        weights: model.weights.mapv(|weight| weight as f32),
-        bias: model.bias,
-        temperature,
-        priors: vec![1.0 / labels.len() as f64; labels.len()],
-        labels,
-        out_of_fold,
-    };
-    if params.calibration_folds > 0 && head.out_of_fold.labels.len() < rows.len() {
-        let left_out = rows.len() - head.out_of_fold.labels.len();
-        tracing::warn!(rows = left_out, "left out of the calibration: without their fold a label would have no row");
-    }
-    let scores = (!head.out_of_fold.labels.is_empty()).then(|| scores(&head));
-    Ok((head, Fitting { rows: rows.len(), iterations: model.iterations, scores }))
-}
-
-/// For each row the logits of the model that was fitted without its fold. Folds in which a label would have no row to
-/// be fitted on are left out.
-fn cross_validate(
-    assigned: &[usize],
-    folds: usize,
-    (matrix, rows, targets): (&SparseMatrix, &[usize], &Array1<usize>),
-    labels: usize,
-    fit: &(impl Fn(&[usize]) -> Result<LinearModel, SolverError> + Sync),
-) -> Result<OutOfFold, SolverError> {
-    let models: Vec<Option<LinearModel>> = (0..folds)
-        .into_par_iter()
-        .map(|fold| {
-            let kept: Vec<usize> = (0..rows.len()).filter(|at| assigned[*at] != fold).collect();
-            let complete = (0..labels).all(|label| kept.iter().any(|at| targets[*at] == label));
-            if complete { fit(&kept).map(Some) } else { Ok(None) }
-        })
-        .collect::<Result<_, _>>()?;
-    let mut logits = Vec::new();
-    let mut known = Vec::new();
-    for at in 0..rows.len() {
-        if let Some(model) = &models[assigned[at]] {
-            #[expect(clippy::cast_possible_truncation, reason = "stored in single precision")]
-            logits.extend(model.logits(matrix.row(rows[at])).into_iter().map(|logit| logit as f32));
-            known.push(u32::try_from(targets[at]).unwrap_or(u32::MAX));
-        }
-    }
-    let logits = Array2::from_shape_vec((known.len(), labels), logits).unwrap_or_default();
-    Ok(OutOfFold { logits, labels: known })
-}
-
-/// The scores of a head's out-of-fold predictions, with equal priors.
-fn scores(head: &Head) -> HeadScores {
-    let OutOfFold { logits, labels } = &head.out_of_fold;
-    let outcomes: Vec<Outcome<'_>> = logits
-        .rows()
-        .into_iter()
-        .zip(labels)
-        .map(|(logits, label)| {
-            let probabilities = head.probabilities(&logits.iter().map(|logit| f64::from(*logit)).collect::<Vec<_>>());
-            let predicted = greatest(&probabilities);
-            Outcome {
-                gold: &head.labels[*label as usize],
-                predicted: Some(&head.labels[predicted]),
-                probability: probabilities[predicted],
-            }
-        })
-        .collect();
-    let order: Vec<&str> = head.labels.iter().map(String::as_str).collect();
-    let report = report(&outcomes, &order);
-    HeadScores {
-        rows: outcomes.len() as u64,
-        macro_f1: report.macro_f1,
-        accuracy: report.accuracy,
-        calibration_error: report.calibration_error,
-    }
 }
 
 /// SHA-256 of everything that is learnt from, each part preceded by its length.

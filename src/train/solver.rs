@@ -1,9 +1,13 @@
 //! Multinomial logistic regression for sparse rows, behind linfa's traits.
 //!
-//! Minimised is  C · Σ s(i) · loss(i) + ½ ‖w‖²  with loss(i) = −ln softmax(W x(i) + b)[label(i)] and balanced weights
-//! s(i) = n / (k · n(label(i))); the intercept b is free. That is scikit-learn's objective; both sides are divided by
+//! Minimised is  C · Σ s(i) · loss(i) + ½ ‖w‖²  with loss(i) = −ln softmax(W x(i) + b)[label(i)] and the weights s(i) of
+//! [`ClassWeights`], by default balanced, s(i) = n / (k · n(label(i))); the intercept b is free. That is scikit-learn's objective; both sides are divided by
 //! C · Σ s(i), as there, so that the tolerance on the gradient means the same for any size of data. For two labels the objective of
 //! the binomial loss with a single weight vector is meant: with one vector a label that is the same with half the C.
+//!
+//! The minimum is a model of labels that are as frequent as their rows weigh: label c has the share π(c) of Σ s(i). Its intercept is returned
+//! less ln(k · π(c)), which by Bayes' rule makes it a model of equally frequent labels (Saerens, Latinne & Decaestecker 2002,
+//! equation 2.4; for the intercept alone, King & Zeng 2001, section 4.1). With balanced weights that is zero.
 //!
 //! Columns can have [scales](SparseRows::scales): the penalty is then on the weights of the scaled columns, which is a penalty of its
 //! own for each column.
@@ -20,11 +24,12 @@ use std::sync::{Mutex, PoisonError};
 use linfa::ParamGuard;
 use linfa::dataset::{DatasetBase, Records};
 use linfa::traits::{Fit, PredictInplace};
-use ndarray::{Array1, Array2};
+use ndarray::{Array1, Array2, ArrayView1};
 use rayon::prelude::*;
 
 use super::lbfgs::{Limits, Minimum, minimise};
 use crate::features::SparseRows;
+use crate::model::ClassWeights;
 use crate::model::head::greatest;
 
 /// Blocks that rows are cut into for summing; more threads than this bring nothing.
@@ -52,6 +57,7 @@ pub struct LogisticParams(ValidLogisticParams);
 pub struct ValidLogisticParams {
     c: f64,
     labels: usize,
+    class_weights: ClassWeights,
     limits: Limits,
 }
 
@@ -95,23 +101,31 @@ pub enum SolverError {
 pub struct LinearModel {
     /// Features × labels; the weights of the columns as they are, whatever their scales.
     pub weights: Array2<f64>,
-    /// For each label its bias.
+    /// For each label its bias, for labels that are equally frequent.
     pub bias: Vec<f64>,
     /// Iterations that it took.
     pub iterations: u64,
 }
 
 impl LogisticParams {
-    /// Settings for `labels` labels: C = 100, a gradient of at most 1e-5, at most 2,000 iterations.
+    /// Settings for `labels` labels: C = 100, balanced class weights, a gradient of at most 1e-5, at most 2,000 iterations.
     #[must_use]
     pub fn new(labels: usize) -> Self {
-        Self(ValidLogisticParams { c: 100.0, labels, limits: Limits { tolerance: 1e-5, max_iterations: 2000 } })
+        let limits = Limits { tolerance: 1e-5, max_iterations: 2000 };
+        Self(ValidLogisticParams { c: 100.0, labels, class_weights: ClassWeights::Balanced, limits })
     }
 
     /// The weight of the data against the penalty on large weights; greater than zero.
     #[must_use]
     pub fn c(mut self, c: f64) -> Self {
         self.0.c = c;
+        self
+    }
+
+    /// How much the rows of each label weigh.
+    #[must_use]
+    pub fn class_weights(mut self, class_weights: ClassWeights) -> Self {
+        self.0.class_weights = class_weights;
         self
     }
 
@@ -135,7 +149,7 @@ impl ParamGuard for LogisticParams {
     type Error = SolverError;
 
     fn check_ref(&self) -> Result<&Self::Checked, Self::Error> {
-        let ValidLogisticParams { c, labels, limits: Limits { tolerance, .. } } = self.0;
+        let ValidLogisticParams { c, labels, limits: Limits { tolerance, .. }, .. } = self.0;
         for (name, value) in [("C", c), ("the tolerance", tolerance)] {
             if !(value.is_finite() && value > 0.0) {
                 return Err(SolverError::Setting { name, value, range: "a number above zero" });
@@ -162,6 +176,21 @@ impl<'a> Fit<SparseRows<'a>, Array1<usize>, SolverError> for ValidLogisticParams
 }
 
 impl ValidLogisticParams {
+    /// What is minimised, over C · Σ s, at `model`; ln k for a model of k labels that knows nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`SolverError::Labels`], when labels and rows don't fit.
+    ///
+    /// # Panics
+    ///
+    /// When `model` has other columns or labels.
+    pub fn loss<'a>(&self, data: &DatasetBase<SparseRows<'a>, Array1<usize>>, model: &LinearModel) -> Result<f64, SolverError> {
+        let loss = Loss::new(self, data)?;
+        let parameters = loss.parameters_of(model);
+        Ok(loss.evaluate(&parameters, &mut vec![0.0; parameters.len()]))
+    }
+
     /// [`Fit::fit`], beginning at another model of the same columns and labels: the nearer it is, the less there is to do.
     ///
     /// # Errors
@@ -226,10 +255,32 @@ struct Loss<'a> {
     width: usize,
     /// For each row s / Σ s.
     weights: Vec<f64>,
+    /// For each label ln(k · π), π being its share of Σ s.
+    shifts: Vec<f64>,
     /// 1 / (C · Σ s).
     penalty: f64,
     /// The bounds of the blocks of rows, and a gradient for each.
     blocks: Vec<(Range<usize>, Mutex<Vec<f64>>)>,
+}
+
+/// What a row's own weight is divided by, for each label, so that all rows together weigh 1; and for each label ln(k · π), its share π of that 1 beside
+/// 1/k. `counts` are the weights of the labels' rows together, all above zero.
+fn spread(class_weights: ClassWeights, counts: &[f64]) -> (Vec<f64>, Vec<f64>) {
+    #[expect(clippy::cast_precision_loss, reason = "a model has few labels")]
+    let k = counts.len() as f64;
+    let shifts = |parts: &[f64], whole: f64| parts.iter().map(|part| libm::log(k * part / whole)).collect();
+    match class_weights {
+        ClassWeights::Balanced => (counts.iter().map(|count| k * count).collect(), vec![0.0; counts.len()]),
+        ClassWeights::SquareRoot => {
+            let roots: Vec<f64> = counts.iter().map(|count| libm::sqrt(*count)).collect();
+            let whole: f64 = roots.iter().sum();
+            (roots.iter().map(|root| root * whole).collect(), shifts(&roots, whole))
+        }
+        ClassWeights::None => {
+            let whole: f64 = counts.iter().sum();
+            (vec![whole; counts.len()], shifts(counts, whole))
+        }
+    }
 }
 
 impl<'a> Loss<'a> {
@@ -246,11 +297,9 @@ impl<'a> Loss<'a> {
         if let Some(label) = counts.iter().position(|count| *count == 0.0) {
             return Err(SolverError::Labels(format!("label {label} has no row")));
         }
-        // Balanced: every label weighs Σ s / k, and Σ s = n.
-        #[expect(clippy::cast_precision_loss, reason = "a model has few labels")]
-        let k = labels as f64;
         let n: f64 = counts.iter().sum();
-        let weights = targets.iter().enumerate().map(|(row, target)| weight(row) / (k * counts[*target])).collect();
+        let (per_row, shifts) = spread(settings.class_weights, &counts);
+        let weights = targets.iter().enumerate().map(|(row, target)| weight(row) / per_row[*target]).collect();
         let features = rows.nfeatures();
         let width = if labels == 2 { 1 } else { labels };
         let parameters = (features + 1) * width;
@@ -258,7 +307,7 @@ impl<'a> Loss<'a> {
         let size = targets.len().div_ceil(most).max(BLOCK_ROWS);
         let begins = (0..targets.len()).step_by(size);
         let blocks = begins.map(|begin| (begin..(begin + size).min(targets.len()), Mutex::default())).collect();
-        Ok(Self { rows, targets, features, labels, width, weights, penalty: 1.0 / (settings.c * n), blocks })
+        Ok(Self { rows, targets, features, labels, width, weights, shifts, penalty: 1.0 / (settings.c * n), blocks })
     }
 
     fn parameters(&self) -> usize {
@@ -273,12 +322,14 @@ impl<'a> Loss<'a> {
     /// The parameters of a model.
     fn parameters_of(&self, model: &LinearModel) -> Vec<f64> {
         assert_eq!(model.weights.dim(), (self.features, self.labels), "another model");
-        // Of two labels, each has half of the weight, with opposite signs.
-        let (first, factor) = if self.labels == 2 { (1, 2.0) } else { (0, 1.0) };
-        let weights = model.weights.rows().into_iter().flat_map(|row| row.to_vec().into_iter().skip(first));
+        let bias: Vec<f64> = model.bias.iter().zip(&self.shifts).map(|(bias, shift)| bias + shift).collect();
+        // Of two labels only the difference decides, and it is what the one weight stands for.
+        let of = |all: ArrayView1<'_, f64>, at: usize| if self.labels == 2 { all[1] - all[0] } else { all[at] };
+        let weights = model.weights.rows().into_iter().flat_map(|row| (0..self.width).map(move |at| of(row, at)));
         // What has the scale 0 has no weight.
-        let unscaled = |(weight, scale): (f64, f64)| if scale == 0.0 { 0.0 } else { factor * weight / scale };
-        weights.zip(self.scales()).map(unscaled).chain(model.bias.iter().skip(first).map(|bias| factor * bias)).collect()
+        let unscaled = |(weight, scale): (f64, f64)| if scale == 0.0 { 0.0 } else { weight / scale };
+        let bias = (0..self.width).map(|at| of(ArrayView1::from(&bias), at));
+        weights.zip(self.scales()).map(unscaled).chain(bias).collect()
     }
 
     fn model(&self, parameters: &[f64], iterations: u64) -> LinearModel {
@@ -291,7 +342,7 @@ impl<'a> Loss<'a> {
         let bias = &parameters[self.features * self.width..];
         LinearModel {
             weights: Array2::from_shape_fn((self.features, self.labels), |(feature, label)| of(&weights, feature, label)),
-            bias: (0..self.labels).map(|label| of(bias, 0, label)).collect(),
+            bias: (0..self.labels).map(|label| of(bias, 0, label) - self.shifts[label]).collect(),
             iterations,
         }
     }

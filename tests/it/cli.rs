@@ -144,6 +144,98 @@ fn a_lexicon_carries_a_label_to_words_that_were_never_seen() {
 }
 
 #[test]
+fn training_starts_from_another_model_and_says_what_it_took_over() {
+    let dir = Dir::new();
+    assert!(trained(&dir, &[]).status.success());
+    fs::rename(dir.path("m.safetensors"), dir.path("before.safetensors")).unwrap();
+    let models = ["1", "2"].map(|threads| {
+        let output = trained(&dir, &["--init", "before.safetensors", "--threads", threads]);
+        assert!(output.status.success() && output.stdout.is_empty(), "{output:?}");
+        let said = stderr(&output);
+        assert!(said.contains("topic: started from ") && said.contains("2 of 2 labels of before.safetensors ("), "{said}");
+        fs::read(dir.path("m.safetensors")).unwrap()
+    });
+    assert!(models[0] == models[1]);
+    let inspected = stdout(&dir.run(&["inspect", "--model", "m.safetensors"]));
+    let version = Model::load(&dir.path("before.safetensors")).unwrap().version;
+    assert!(inspected.contains(&format!("the solver started from the model {version}\n")), "{inspected}");
+    let error = failure(&trained(&dir, &["--init", "corpus.jsonl"]));
+    assert!(error.starts_with("error: --init corpus.jsonl: not a safetensors file, or torn"), "{error}");
+}
+
+#[test]
+fn a_search_shows_every_point_and_marks_the_chosen_one() {
+    let dir = Dir::new();
+    let args = ["--search", "--search-c", "10,1", "--search-class-weights", "none,balanced,square-root"];
+    let models = ["1", "2"].map(|threads| {
+        let output = trained(&dir, &[&args[..], &["--threads", threads]].concat());
+        assert!(output.status.success() && output.stdout.is_empty(), "{output:?}");
+        let said = stderr(&output);
+        for head in ["topic", "stance"] {
+            let after = said.split(&format!("{head}: search over 6 points, mean and standard deviation over 5 folds\n")).nth(1);
+            let table: Vec<&str> = after.unwrap_or_else(|| panic!("{said}")).lines().take(8).collect();
+            let rows: Vec<[&str; 2]> = table[1..7]
+                .iter()
+                .map(|row| {
+                    let mut words = row[1..].split_whitespace();
+                    [words.next().unwrap(), words.next().unwrap()]
+                })
+                .collect();
+            assert_eq!(
+                rows,
+                [
+                    ["balanced", "1"],
+                    ["balanced", "10"],
+                    ["square-root", "1"],
+                    ["square-root", "10"],
+                    ["none", "1"],
+                    ["none", "10"]
+                ]
+            );
+            assert_eq!(table[1..7].iter().filter(|row| row.starts_with('*')).count(), 1, "{said}");
+            assert!(table[7].starts_with("* chosen: the least C within one standard error"), "{said}");
+        }
+        fs::read(dir.path("m.safetensors")).unwrap()
+    });
+    assert!(models[0] == models[1]);
+    let inspected = stdout(&dir.run(&["inspect", "--model", "m.safetensors"]));
+    assert!(inspected.contains("settings of the topic head: C ") && inspected.contains("(chosen from 6 by"), "{inspected}");
+    // A model that says more is of a newer format; one that says nothing new is not.
+    let upgraded = dir.run(&["inspect", "--model", "m.safetensors", "--upgrade", "u.safetensors"]);
+    assert_eq!(stderr(&upgraded), "u.safetensors written in format 4\n");
+    assert!(fs::read(dir.path("u.safetensors")).unwrap() == models[0]);
+}
+
+#[test]
+fn wrong_settings_of_a_search_are_refused_with_the_range() {
+    let dir = Dir::new();
+    for (args, expected) in [
+        (&["--search-c", "1,0"][..], "error: search: C is 0; it must be a number above zero"),
+        (&["--search-c", "NaN"], "error: search: C is NaN; it must be a number above zero"),
+        (&["--search-c", "1,10,1"], "error: search: C 1 stands twice"),
+        (&["--calibration-folds", "0"], "error: search: 0 calibration folds; it needs at least 2 to compare on"),
+    ] {
+        assert_eq!(failure(&trained(&dir, &[&["--search"], args].concat())), expected);
+    }
+    for args in [
+        &["--search-c", "1"][..],
+        &["--search", "--c", "1"],
+        &["--search", "--class-weights", "none"],
+        &["--search", "--search-c", "x"],
+        &["--class-weights", "some"],
+    ] {
+        let output = trained(&dir, args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(!args.contains(&"some") || stderr(&output).contains("they are balanced, square-root or none"), "{output:?}");
+    }
+    // One group: nothing is left to learn from.
+    let corpus = small_corpus().replace("\"id\"", "\"group\": \"one\", \"id\"");
+    dir.file("one.jsonl", corpus);
+    let one = failure(&dir.run(&["train", "--data", "one.jsonl", "--out", "m.safetensors", "--search"]));
+    assert!(one.starts_with("error: search: fewer than two folds leave every label of the topic head a row"), "{one}");
+}
+
+#[test]
 fn there_are_never_more_folds_than_articles() {
     let output = trained(&Dir::new(), &["--calibration-folds", "18446744073709551615"]);
     assert!(

@@ -15,3 +15,4 @@ mod serve;
 mod service;
 mod statuses;
 mod telemetry;
+mod train;

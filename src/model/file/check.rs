@@ -2,8 +2,9 @@
 
 use std::ops::RangeInclusive;
 
-use super::{HeadHeader, LoadError, inconsistent};
+use super::{HeadHeader, Header, LoadError, inconsistent};
 use crate::features::{BlockConfig, BlockKind};
+use crate::model::{HeadSettings, Training};
 
 /// The largest n-gram that a model may ask for.
 const LONGEST_NGRAM: usize = 32;
@@ -83,4 +84,22 @@ pub(super) fn check_bias(name: &str, bias: &[f64], labels: usize) -> Result<(), 
     } else {
         Err(inconsistent(format!("{name}.bias is not one number a label in the range of single precision")))
     }
+}
+
+/// Checks what the file says of how it was trained.
+pub(super) fn check_training(header: &Header) -> Result<(), LoadError> {
+    let Training { settings, started_from, .. } = &header.training;
+    if let Some((head, _)) = settings.iter().find(|(head, _)| *head == "role" || !header.heads.contains_key(*head)) {
+        return Err(inconsistent(format!(
+            "training.settings tell of a head {head:?}; they may tell of the topic and stance heads"
+        )));
+    }
+    if let Some((head, HeadSettings { c, .. })) = settings.iter().find(|(_, of)| !(of.c.is_finite() && of.c > 0.0)) {
+        return Err(inconsistent(format!("training.settings.{head}.c is {c}, which is not above zero")));
+    }
+    let is_digest = |text: &String| text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    if started_from.as_ref().is_some_and(|version| !is_digest(version)) {
+        return Err(inconsistent("training.started_from is no SHA-256 in lower-case hexadecimal"));
+    }
+    Ok(())
 }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::model::fixture::{block, model};
-use crate::model::{Article, Classifier, Options};
+use crate::model::{Article, ClassWeights, Classifier, Options};
 use ndarray::array;
 use proptest::prelude::*;
 
@@ -48,6 +48,28 @@ fn the_metadata_is_one_key_with_sorted_json() {
 }
 
 #[test]
+fn settings_and_start_stand_in_format_4_and_nothing_else_does() {
+    let settings = HeadSettings { c: 10.0, class_weights: ClassWeights::SquareRoot, chosen_from: Some(8) };
+    let version = model().to_bytes().map(|bytes| hexadecimal(&Sha256::digest(bytes))).unwrap();
+    for (settings, started_from) in [([("topic".to_owned(), settings)].into(), None), (BTreeMap::new(), Some(version))] {
+        let mut with = model();
+        with.training = Training { settings, started_from, ..with.training };
+        let bytes = with.to_bytes().unwrap();
+        assert_eq!((with.format(), model().format()), (4, 3));
+        let loaded = Model::from_bytes(&bytes).unwrap();
+        assert_eq!(loaded.training, with.training);
+        assert_eq!(loaded.to_bytes().unwrap(), bytes);
+    }
+    let with = |settings: serde_json::Value| refusal(&with_header(|header| header["training"]["settings"] = settings));
+    let topic = |c: f64| serde_json::json!({"topic": {"c": c, "class_weights": "none"}});
+    assert_eq!(with(topic(-1.0)), "inconsistent model: training.settings.topic.c is -1, which is not above zero");
+    assert!(with(serde_json::json!({"role": {"c": 1.0, "class_weights": "none"}})).contains("tell of a head \"role\""));
+    assert!(with(serde_json::json!({"topic": {"c": 1.0, "class_weights": "some"}})).contains("unknown variant `some`"));
+    let refused = refusal(&with_header(|header| header["training"]["started_from"] = "\u{1b}[31m".into()));
+    assert_eq!(refused, "inconsistent model: training.started_from is no SHA-256 in lower-case hexadecimal");
+}
+
+#[test]
 fn torn_foreign_and_newer_files_are_refused_with_the_reason() {
     let bytes = model().to_bytes().unwrap();
     for length in [0, 7, 8, 100, bytes.len() - 1] {
@@ -56,8 +78,8 @@ fn torn_foreign_and_newer_files_are_refused_with_the_reason() {
     assert!(refusal(&[bytes.as_slice(), b"x"].concat()).contains("torn"));
     let foreign = safetensors::serialize(Vec::<(String, TensorView<'_>)>::new(), None).unwrap();
     assert!(matches!(Model::from_bytes(&foreign), Err(LoadError::Foreign)));
-    let newer = with_header(|header| header["format"] = 4.into());
-    assert_eq!(refusal(&newer), "format 4 is newer than this version of depeche reads (3); use a newer depeche");
+    let newer = with_header(|header| header["format"] = 5.into());
+    assert_eq!(refusal(&newer), "format 5 is newer than this version of depeche reads (4); use a newer depeche");
     assert!(refusal(&with_header(|header| header["format"] = 0.into())).contains("no format 0"));
     assert!(refusal(&with_header(|header| header["extra"] = 1.into())).contains("unknown field `extra`"));
 }

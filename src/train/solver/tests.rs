@@ -73,6 +73,85 @@ fn two_labels_as_in_scikit_learn() {
     assert_close(&[model.bias[1] - model.bias[0]], &[-1.198_574_03], 1e-5);
 }
 
+/// As above with `class_weight=None`: scikit-learn's intercepts, less ln(k · n(c) / n), are for labels that are equally frequent.
+///
+/// ```python
+/// n = np.bincount(y) / len(y)
+/// m = LogisticRegression(C=10, tol=1e-12, max_iter=100000).fit(X, np.array(y))
+/// print(m.coef_, m.intercept_ - np.log(len(n) * n))  # of two labels: m.intercept_ - np.log(n[1] / n[0])
+/// ```
+#[test]
+fn labels_without_weights_as_in_scikit_learn() {
+    let params = |labels| LogisticParams::new(labels).c(10.0).class_weights(ClassWeights::None).tolerance(1e-10);
+    let model = fit(&rows(), &[0, 1, 0, 2, 2, 1, 0, 2, 0], params(3)).unwrap();
+    let weights = array![
+        [2.515_851_95, -1.752_378_73, -0.763_473_22],
+        [-2.141_005_59, 1.674_741_61, 0.466_263_98],
+        [0.518_243_34, -1.688_838_93, 1.170_595_59]
+    ];
+    assert_close(&model.weights, &weights, 1e-5);
+    // Biases may differ by a common number, which changes no probability.
+    let expected: [f64; 3] = [-1.015_733_75, 0.970_502_02, 0.163_014_76];
+    let shift = (expected.iter().sum::<f64>() - model.bias.iter().sum::<f64>()) / 3.0;
+    assert_close(&model.bias.iter().map(|bias| bias + shift).collect::<Vec<_>>(), &expected, 1e-5);
+    let model = fit(&rows(), &[0, 1, 1, 0, 0, 1, 0, 1, 0], params(2)).unwrap();
+    assert_close(&(&model.weights.column(1) - &model.weights.column(0)), &[-0.656_415_51, 3.093_753_05, -0.654_702_58], 1e-5);
+    assert_close(&[model.bias[1] - model.bias[0]], &[-1.085_015_42], 1e-5);
+}
+
+/// Square roots, and every other choice, are no weights on rows that weigh as much by themselves; the biases are for
+/// equally frequent labels in each case.
+#[test]
+fn class_weights_are_weights_of_rows() {
+    let (rows, targets) = (rows(), [0, 1, 0, 2, 2, 1, 0, 2, 0]);
+    let matrix = matrix(&rows);
+    let counts = [4.0_f64, 2.0, 3.0];
+    let fitted = |class_weights, weight: &dyn Fn(f64) -> f64| {
+        let settings = LogisticParams::new(3).c(2.0).class_weights(class_weights).tolerance(1e-10).check().unwrap();
+        let data = DatasetBase::new(SparseRows::all(&matrix), Array1::from_iter(targets));
+        let sum: f64 = targets.iter().map(|target| weight(counts[*target])).sum();
+        let weights = targets.map(|target| (9.0 * weight(counts[target]) / sum) as f32);
+        settings.fit(&data.with_weights(Array1::from_iter(weights))).unwrap()
+    };
+    for (class_weights, power) in [(ClassWeights::Balanced, -1.0), (ClassWeights::SquareRoot, -0.5)] {
+        let ours = fitted(class_weights, &|_| 1.0);
+        let by_hand = fitted(ClassWeights::None, &|count| count.powf(power));
+        assert_close(&ours.weights, &by_hand.weights, 1e-5);
+        let shift = ours.bias[0] - by_hand.bias[0];
+        assert_close(&ours.bias, &by_hand.bias.iter().map(|bias| bias + shift).collect::<Vec<_>>(), 1e-5);
+    }
+}
+
+#[test]
+fn a_model_that_knows_nothing_takes_no_label_to_be_more_frequent() {
+    let nothing = Array2::zeros((9, 1));
+    for (labels, targets) in [(3, [0, 1, 0, 2, 2, 1, 0, 0, 0]), (2, [0, 1, 0, 0, 0, 1, 0, 0, 0])] {
+        for class_weights in ClassWeights::ALL {
+            let params = LogisticParams::new(labels).class_weights(class_weights).tolerance(1e-10);
+            let bias = fit(&nothing, &targets, params).unwrap().bias;
+            assert!(bias.iter().all(|other| (other - bias[0]).abs() < 1e-8), "{class_weights}: {bias:?}");
+        }
+    }
+}
+
+#[test]
+fn who_starts_at_the_minimum_is_there_whatever_the_labels_weigh() {
+    let matrix = matrix(&rows());
+    for labels in [2, 3] {
+        let targets: Array1<usize> =
+            [0, 1, 0, 2, 2, 1, 0, 2, 0].map(|target: usize| target.min(labels - 1)).into_iter().collect();
+        let data = DatasetBase::new(SparseRows::all(&matrix), targets);
+        for class_weights in ClassWeights::ALL {
+            let settings = LogisticParams::new(labels).class_weights(class_weights).check().unwrap();
+            let found = settings.fit(&data).unwrap();
+            // Of two labels a common addition to both says nothing.
+            let same = LinearModel { weights: &found.weights + if labels == 2 { 3.0 } else { 0.0 }, ..found.clone() };
+            assert!(found.iterations > 3);
+            assert_eq!(settings.fit_from(&data, Some(&same)).unwrap().iterations, 0, "{labels} labels, {class_weights}");
+        }
+    }
+}
+
 /// With as many rows for each label, balanced weights are 1 and linfa's objective, Σ loss + α/2 ‖w‖², is ours with
 /// α = 1/C.
 #[test]

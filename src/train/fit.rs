@@ -1,0 +1,234 @@
+//! Fitting one head: the solver on all rows, cross-validation, calibration.
+//!
+//! Each head is calibrated on predictions for rows that its weights were not fitted on; the folds share vocabulary and idf, which hold
+//! no label.
+
+use linfa::ParamGuard;
+use linfa::dataset::DatasetBase;
+use ndarray::{Array1, Array2};
+use rayon::prelude::*;
+
+use super::folds;
+use super::init::{Start, TakenOver};
+use super::run::TrainParams;
+use super::search::Search;
+use super::solver::{LinearModel, LogisticParams, SolverError, ValidLogisticParams};
+use crate::evaluate::{Outcome, report};
+use crate::features::{SparseMatrix, SparseRows};
+use crate::model::head::{greatest, softmax};
+use crate::model::{Head, HeadScores, HeadSettings, OutOfFold, calibration};
+
+/// What happened while a head was fitted.
+#[derive(Debug, Clone)]
+pub struct Fitting {
+    /// The head.
+    pub head: String,
+    /// Rows that it was fitted on.
+    pub rows: usize,
+    /// Iterations of the solver on all rows.
+    pub iterations: u64,
+    /// Iterations of the solver on all folds together.
+    pub fold_iterations: u64,
+    /// What it was fitted with.
+    pub settings: HeadSettings,
+    /// What it took over from another model; absent where it had none to start from.
+    pub taken_over: Option<TakenOver>,
+    /// How its settings were found; absent where they were given.
+    pub search: Option<Search>,
+    /// Scores in cross-validation; absent without it.
+    pub scores: Option<HeadScores>,
+}
+
+/// Rows of leads in the matrix of articles: the lead of the article in row n stands in row `first` + n, which is empty where
+/// there is none. A topic is decided by headline and first paragraph, and many articles are hardly more than that; a head
+/// that was shown both knows what little text is worth.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Leads {
+    /// How much a lead counts beside its article; 0: nothing.
+    pub(super) weight: f32,
+    /// The row of the first lead.
+    pub(super) first: usize,
+}
+
+/// What a head is fitted on: some rows of a matrix, with their labels and groups.
+#[derive(Debug)]
+pub(super) struct Rows<'a> {
+    /// The vectors of all documents.
+    pub(super) matrix: &'a SparseMatrix,
+    /// What the columns are multiplied by, which changes their penalty alone; none where empty.
+    pub(super) scales: &'a [f64],
+    /// The rows of the matrix that have a label.
+    pub(super) rows: Vec<usize>,
+    /// For each of them the index of its label.
+    pub(super) targets: Vec<usize>,
+    /// For each of them its group.
+    pub(super) groups: Vec<&'a str>,
+    /// The labels, sorted.
+    pub(super) labels: Vec<String>,
+    /// Their leads.
+    pub(super) leads: Leads,
+}
+
+/// A fold: indices into [`Rows::rows`].
+#[derive(Debug)]
+pub(super) struct Fold {
+    /// What is fitted on.
+    pub(super) kept: Vec<usize>,
+    /// What is predicted.
+    pub(super) held_out: Vec<usize>,
+}
+
+type Data<'a> = DatasetBase<SparseRows<'a>, Array1<usize>>;
+
+impl Rows<'_> {
+    /// The solver for these labels.
+    ///
+    /// # Errors
+    ///
+    /// [`SolverError::Setting`] for a setting out of its range.
+    pub(super) fn solver(&self, params: &TrainParams, settings: &HeadSettings) -> Result<ValidLogisticParams, SolverError> {
+        LogisticParams::new(self.labels.len())
+            .c(settings.c)
+            .class_weights(settings.class_weights)
+            .tolerance(params.tolerance)
+            .max_iterations(params.max_iterations)
+            .check()
+    }
+
+    /// The chosen rows, their leads behind them, as the solver takes them.
+    pub(super) fn data(&self, chosen: &[usize]) -> Data<'_> {
+        let Self { matrix, scales, rows, targets, leads, .. } = self;
+        let mut shown: Vec<(usize, usize, f32)> = chosen.iter().map(|at| (rows[*at], targets[*at], 1.0)).collect();
+        if leads.weight > 0.0 {
+            let of = |at: &usize| (rows[*at] + leads.first, targets[*at], leads.weight);
+            shown.extend(chosen.iter().map(of).filter(|(row, _, _)| matrix.row(*row).next().is_some()));
+        }
+        let records = SparseRows { matrix, rows: shown.iter().map(|(row, _, _)| *row).collect(), scales };
+        let data = DatasetBase::new(records, shown.iter().map(|(_, target, _)| *target).collect());
+        data.with_weights(shown.iter().map(|(_, _, weight)| *weight).collect())
+    }
+
+    /// Folds of which groups stay whole; never more than rows, since those would be empty. Nothing for a fold that is empty, or
+    /// without which a label would have no row to be fitted on.
+    pub(super) fn folds(&self, params: &TrainParams) -> Vec<Option<Fold>> {
+        let folds = params.calibration_folds.min(self.rows.len());
+        let assigned = folds::assign(&self.targets, &self.groups, folds, params.seed);
+        let fold = |fold: usize| {
+            let (held_out, kept): (Vec<usize>, Vec<usize>) = (0..self.rows.len()).partition(|at| assigned[*at] == fold);
+            let mut has_rows = vec![false; self.labels.len()];
+            kept.iter().for_each(|at| has_rows[self.targets[*at]] = true);
+            (!held_out.is_empty() && has_rows.iter().all(|has| *has)).then_some(Fold { kept, held_out })
+        };
+        (0..folds).map(fold).collect()
+    }
+
+    /// The logits of a model for the chosen rows, with their labels.
+    pub(super) fn predict(&self, model: &LinearModel, chosen: &[usize]) -> OutOfFold {
+        #[expect(clippy::cast_possible_truncation, reason = "stored in single precision")]
+        let of = |at: &usize| model.logits(self.matrix.row(self.rows[*at])).into_iter().map(|logit| logit as f32);
+        let logits = Array2::from_shape_vec((chosen.len(), self.labels.len()), chosen.iter().flat_map(of).collect());
+        let labels = chosen.iter().map(|at| u32::try_from(self.targets[*at]).unwrap_or(u32::MAX)).collect();
+        OutOfFold { logits: logits.unwrap_or_default(), labels }
+    }
+}
+
+/// Fits one head, from `start` where there is one, and calibrates it.
+///
+/// # Errors
+///
+/// [`SolverError`], when the solver stops short of the minimum.
+pub(super) fn fit_head(
+    params: &TrainParams,
+    settings: &HeadSettings,
+    rows: &Rows<'_>,
+    start: Option<Start>,
+) -> Result<(Head, Fitting), SolverError> {
+    let solver = rows.solver(params, settings)?;
+    let data = rows.data(&(0..rows.rows.len()).collect::<Vec<_>>());
+    let (start, taken_over) =
+        start.map_or(Ok((None, None)), |start| start.checked(&solver, &data).map(|(at, over)| (at, Some(over))))?;
+    let model = solver.fit_from(&data, start.as_ref())?;
+    let (mut out_of_fold, mut fold_iterations) = (OutOfFold { logits: Array2::zeros((0, rows.labels.len())), labels: vec![] }, 0);
+    if params.calibration_folds > 0 {
+        // A fold's model is found sooner from the model of all rows, which is nearer than any other; where it begins is forgotten once it is found.
+        (out_of_fold, fold_iterations) = cross_validate(rows, &rows.folds(params), &|data| solver.fit_from(data, Some(&model)))?;
+    }
+    let temperature = calibration::temperature(&out_of_fold);
+    #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "weights are stored in single precision")]
+    let head = Head {
+        weights: model.weights.mapv(|weight| weight as f32),
+        bias: model.bias,
+        temperature,
+        priors: vec![1.0 / rows.labels.len() as f64; rows.labels.len()],
+        labels: rows.labels.clone(),
+        out_of_fold,
+    };
+    if params.calibration_folds > 0 && head.out_of_fold.labels.len() < rows.rows.len() {
+        let left_out = rows.rows.len() - head.out_of_fold.labels.len();
+        tracing::warn!(rows = left_out, "left out of the calibration: without their fold a label would have no row");
+    }
+    let fitting = Fitting {
+        head: String::new(),
+        rows: rows.rows.len(),
+        iterations: model.iterations,
+        fold_iterations,
+        settings: settings.clone(),
+        taken_over,
+        search: None,
+        scores: (!head.out_of_fold.labels.is_empty()).then(|| scores(&head)),
+    };
+    Ok((head, fitting))
+}
+
+/// For each row, in order, the logits of the model that was fitted without its fold, and the iterations of all folds. Rows of folds that can't be
+/// fitted are left out.
+fn cross_validate(
+    rows: &Rows<'_>,
+    folds: &[Option<Fold>],
+    fit: &(impl Fn(&Data<'_>) -> Result<LinearModel, SolverError> + Sync),
+) -> Result<(OutOfFold, u64), SolverError> {
+    let predicted: Vec<(u64, OutOfFold, &[usize])> = folds
+        .par_iter()
+        .flatten()
+        .map(|fold| {
+            let model = fit(&rows.data(&fold.kept))?;
+            Ok((model.iterations, rows.predict(&model, &fold.held_out), fold.held_out.as_slice()))
+        })
+        .collect::<Result<_, SolverError>>()?;
+    let iterations = predicted.iter().map(|(iterations, _, _)| iterations).sum();
+    let mut order: Vec<(usize, usize, usize)> = Vec::new();
+    for (fold, (_, _, held_out)) in predicted.iter().enumerate() {
+        order.extend(held_out.iter().enumerate().map(|(at, row)| (*row, fold, at)));
+    }
+    order.sort_unstable();
+    let logits = Array2::from_shape_fn((order.len(), rows.labels.len()), |(row, label)| {
+        let (_, fold, at) = order[row];
+        predicted[fold].1.logits[[at, label]]
+    });
+    let labels = order.iter().map(|(_, fold, at)| predicted[*fold].1.labels[*at]).collect();
+    Ok((OutOfFold { logits, labels }, iterations))
+}
+
+/// The scores of a head's out-of-fold predictions, with equal priors.
+fn scores(head: &Head) -> HeadScores {
+    let outcomes = outcomes(&head.out_of_fold, head.temperature, &head.labels);
+    let order: Vec<&str> = head.labels.iter().map(String::as_str).collect();
+    let report = report(&outcomes, &order);
+    HeadScores {
+        rows: outcomes.len() as u64,
+        macro_f1: report.macro_f1,
+        accuracy: report.accuracy,
+        calibration_error: report.calibration_error,
+    }
+}
+
+/// What logits say at a temperature, beside the truth.
+pub(super) fn outcomes<'a>(predicted: &OutOfFold, temperature: f64, labels: &'a [String]) -> Vec<Outcome<'a>> {
+    let rows = predicted.logits.rows().into_iter().zip(&predicted.labels);
+    rows.map(|(logits, label)| {
+        let probabilities = softmax(logits.iter().map(|logit| f64::from(*logit) / temperature));
+        let winner = greatest(&probabilities);
+        Outcome { gold: &labels[*label as usize], predicted: Some(&labels[winner]), probability: probabilities[winner] }
+    })
+    .collect()
+}
