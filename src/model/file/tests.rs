@@ -1,6 +1,6 @@
 use super::*;
 use crate::model::fixture::{block, model};
-use crate::model::{Article, ClassWeights, Classifier, Options};
+use crate::model::{Article, ClassWeights, Classifier, HeadSettings, Options};
 use ndarray::array;
 use proptest::prelude::*;
 
