@@ -32,7 +32,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Serve(serve::ServeArgs),
+    Serve(Box<serve::ServeArgs>),
     Train(Box<train::TrainArgs>),
     Evaluate(evaluate::EvaluateArgs),
     Classify(classify::ClassifyArgs),
