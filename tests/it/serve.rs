@@ -211,3 +211,14 @@ async fn limits_are_flags_and_variables_and_are_told() {
     assert_eq!((seconds(limits.connection_age), seconds(limits.keepalive_interval)), (Some(90), None));
     assert_eq!(seconds(limits.connection_age_grace), Some(30));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_beyond_their_number_is_closed() {
+    use tokio::io::AsyncReadExt;
+    let server = Running::start(&["--max-connections", "1"]);
+    let mut client = server.classifier().await;
+    assert!(client.classify(request("Un mot.")).await.is_ok());
+    let mut second = tokio::net::TcpStream::connect(server.address()).await.unwrap();
+    assert_eq!(second.read(&mut [0; 64]).await.unwrap_or(0), 0);
+    assert!(client.classify(request("Un mot.")).await.is_ok());
+}

@@ -1,9 +1,14 @@
 //! The gRPC service in process, over a duplex stream.
 
+use std::sync::Arc;
+
 use depeche::features::Lexicon;
 use depeche::features::lexicon::COUNTRY;
 use depeche::model::{Article, Classifier, Options};
 use depeche::service::Limits;
+use depeche::service::health_pb::HealthCheckRequest;
+use depeche::service::health_pb::health_check_response::ServingStatus;
+use depeche::service::health_pb::health_client::HealthClient;
 use depeche::service::pb::classifier_service_client::ClassifierServiceClient;
 use depeche::service::pb::model_service_client::ModelServiceClient;
 use depeche::service::pb::stream_classify_response::Outcome;
@@ -13,6 +18,7 @@ use depeche::service::telemetry::Metrics;
 use depeche::terms::Reader;
 use hyper_util::rt::TokioIo;
 use tokio_stream::StreamExt;
+use tonic::codec::CompressionEncoding;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
@@ -25,9 +31,14 @@ const PAGE: &str = "Le prix du mil recule    Météo du mardi    Un général en
 
 /// A connection to a server of its own.
 async fn connect(limits: Limits) -> Channel {
-    let (client, stream) = tokio::io::duplex(1 << 16);
     let server = Server::new(Config { limits, ..Config::default() }, Metrics::none());
     server.load().await.unwrap();
+    connect_to(Arc::new(server)).await
+}
+
+/// A connection to `server`.
+async fn connect_to(server: Arc<Server>) -> Channel {
+    let (client, stream) = tokio::io::duplex(1 << 16);
     tokio::spawn(async move { server.connections().serve(stream, server.main_front()).await });
     let mut client = Some(client);
     let connector = tower::service_fn(move |_: Uri| {
@@ -300,4 +311,36 @@ async fn models_are_described_with_limits() {
     let status = client.list_models(pb::ListModelsRequest { page_size: -1, page_token: "x".into() }).await.unwrap_err();
     let fields: Vec<String> = violations(&status).into_iter().map(|(field, _)| field).collect();
     assert_eq!(fields, ["page_size", "page_token"]);
+}
+
+#[tokio::test]
+async fn before_the_model_is_there_health_says_so_and_calls_may_come_again() {
+    let server = Arc::new(Server::new(Config::default(), Metrics::none()));
+    let channel = connect_to(Arc::clone(&server)).await;
+    let mut health = HealthClient::new(channel.clone());
+    let mut watch = health.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+    assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
+    let options = pb::ClassifyOptions::default;
+    let mut client = ClassifierServiceClient::new(channel.clone());
+    let status = client.classify(request(PAGE, options())).await.unwrap_err();
+    assert_eq!((status.code(), status.get_details_error_info().unwrap().reason.as_str()), (Code::Unavailable, "MODEL_LOADING"));
+    assert!(status.get_details_retry_info().unwrap().retry_delay.is_some());
+    let status = ModelServiceClient::new(channel).get_model(pb::GetModelRequest::default()).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+
+    server.load().await.unwrap();
+    assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
+    assert!(client.classify(request(PAGE, options())).await.is_ok());
+}
+
+#[tokio::test]
+async fn both_compressions_are_spoken_in_both_directions() {
+    let plain = classifier().await.classify(request(PAGE, pb::ClassifyOptions::default())).await.unwrap();
+    assert_eq!(plain.metadata().get("grpc-encoding"), None);
+    for (encoding, name) in [(CompressionEncoding::Gzip, "gzip"), (CompressionEncoding::Zstd, "zstd")] {
+        let mut client = classifier().await.send_compressed(encoding).accept_compressed(encoding);
+        let response = client.classify(request(PAGE, pb::ClassifyOptions::default())).await.unwrap();
+        assert_eq!(response.metadata().get("grpc-encoding").unwrap(), name);
+        assert_eq!(&response.into_inner(), plain.get_ref());
+    }
 }
