@@ -4,6 +4,9 @@ use depeche::features::Lexicon;
 use depeche::features::lexicon::COUNTRY;
 use depeche::model::{Article, Classifier, Options};
 use depeche::service::Limits;
+use depeche::service::health_pb::HealthCheckRequest;
+use depeche::service::health_pb::health_check_response::ServingStatus;
+use depeche::service::health_pb::health_client::HealthClient;
 use depeche::service::pb::classifier_service_client::ClassifierServiceClient;
 use depeche::service::pb::model_service_client::ModelServiceClient;
 use depeche::service::pb::stream_classify_response::Outcome;
@@ -12,6 +15,7 @@ use depeche::service::server::{Config, Server};
 use depeche::service::telemetry::Metrics;
 use depeche::terms::Reader;
 use hyper_util::rt::TokioIo;
+use tokio::io::DuplexStream;
 use tokio_stream::StreamExt;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Code, Status};
@@ -29,12 +33,37 @@ async fn connect(limits: Limits) -> Channel {
     let server = Server::new(Config { limits, ..Config::default() }, Metrics::none());
     server.load().await.unwrap();
     tokio::spawn(async move { server.connections().serve(stream, server.main_front()).await });
+    channel(client).await
+}
+
+async fn channel(client: DuplexStream) -> Channel {
     let mut client = Some(client);
     let connector = tower::service_fn(move |_: Uri| {
         let client = client.take();
         async move { client.map(TokioIo::new).ok_or_else(|| std::io::Error::other("connected twice")) }
     });
     Endpoint::from_static("http://duplex").connect_with_connector(connector).await.unwrap()
+}
+
+#[tokio::test]
+async fn calls_that_come_before_the_model_wait_for_it() {
+    let (client, stream) = tokio::io::duplex(1 << 16);
+    let server = std::sync::Arc::new(Server::new(Config::default(), Metrics::none()));
+    let serving = std::sync::Arc::clone(&server);
+    tokio::spawn(async move { serving.connections().serve(stream, serving.main_front()).await });
+    let channel = channel(client).await;
+    let mut health = HealthClient::new(channel.clone());
+    let mut watch = health.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+    assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
+    let mut classifier = ClassifierServiceClient::new(channel);
+    // A deadline holds meanwhile, and this answer shows that the call had come.
+    let mut hurried = tonic::Request::new(request("Un mot.", pb::ClassifyOptions::default()));
+    hurried.metadata_mut().insert("grpc-timeout", "1m".parse().unwrap());
+    assert_eq!(classifier.classify(hurried).await.unwrap_err().code(), Code::DeadlineExceeded);
+    let (answer, loaded) = tokio::join!(classifier.classify(request("Un mot.", pb::ClassifyOptions::default())), server.load());
+    loaded.unwrap();
+    assert!(answer.unwrap().into_inner().model.starts_with("models/"));
+    assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
 }
 
 async fn classifier() -> ClassifierServiceClient<Channel> {
