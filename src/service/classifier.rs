@@ -149,8 +149,8 @@ impl ClassifierHandlers {
     }
 
     /// What a call works with from its beginning to its end.
-    fn work(&self) -> Result<Work, Status> {
-        Ok(Work { classifier: self.served.classifier()?, limits: self.limits })
+    async fn work(&self) -> Work {
+        Work { classifier: self.served.classifier().await, limits: self.limits }
     }
 
     /// Runs work on a thread that may block, which holds its place until it is done, or sees that nobody waits.
@@ -221,7 +221,7 @@ fn priors(options: Option<pb::ClassifyOptions>) -> crate::model::Priors {
 impl pb::classifier_service_server::ClassifierService for ClassifierHandlers {
     async fn classify(&self, request: Request<pb::ClassifyRequest>) -> Result<Response<pb::ClassifyResponse>, Status> {
         let pb::ClassifyRequest { article, options } = request.into_inner();
-        self.answer(self.work()?, (article, options), Waits::InQueue).await.map(Response::new)
+        self.answer(self.work().await, (article, options), Waits::InQueue).await.map(Response::new)
     }
 
     async fn batch_classify(
@@ -229,7 +229,7 @@ impl pb::classifier_service_server::ClassifierService for ClassifierHandlers {
         request: Request<pb::BatchClassifyRequest>,
     ) -> Result<Response<pb::BatchClassifyResponse>, Status> {
         let request = request.into_inner();
-        let work = self.work()?;
+        let work = self.work().await;
         let worker = self.admission.worker().await?;
         let label = move |abandoned: &Abandoned| Ok((work.batch(&request, abandoned)?, request));
         let (response, pb::BatchClassifyRequest { articles, options }) = self.apart(worker, label).await?;
@@ -250,7 +250,7 @@ impl pb::classifier_service_server::ClassifierService for ClassifierHandlers {
         request: Request<Streaming<pb::StreamClassifyRequest>>,
     ) -> Result<Response<Self::StreamClassifyStream>, Status> {
         let handlers = self.clone();
-        let work = self.work()?;
+        let work = self.work().await;
         let answers = request.into_inner().then(move |request| {
             let (handlers, work) = (handlers.clone(), work.clone());
             async move {

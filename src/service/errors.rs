@@ -35,8 +35,6 @@ pub mod reason {
     pub const MODEL_NOT_FOUND: &str = "MODEL_NOT_FOUND";
     /// Health is asked of a service that does not exist.
     pub const SERVICE_UNKNOWN: &str = "SERVICE_UNKNOWN";
-    /// The model is being loaded.
-    pub const MODEL_LOADING: &str = "MODEL_LOADING";
     /// As much work is in flight as is taken on.
     pub const OVERLOADED: &str = "OVERLOADED";
     /// The deadline of the call has passed.
@@ -57,7 +55,7 @@ pub mod reason {
     pub const INTERNAL: &str = "INTERNAL";
 
     /// All of them.
-    pub const ALL: [&str; 19] = [
+    pub const ALL: [&str; 18] = [
         INVALID_ARGUMENT,
         REQUEST_TOO_LARGE,
         RESPONSE_TOO_LARGE,
@@ -67,7 +65,6 @@ pub mod reason {
         ENCODING_UNSUPPORTED,
         MODEL_NOT_FOUND,
         SERVICE_UNKNOWN,
-        MODEL_LOADING,
         OVERLOADED,
         DEADLINE_EXCEEDED,
         CANCELLED,

@@ -1,7 +1,7 @@
 //! The whole server, from its start to a clean stop.
 //!
 //! ```text
-//! start   listeners → health NOT_SERVING → model loaded, checked, warmed up → SERVING
+//! start   listeners, health NOT_SERVING, calls wait → model loaded, checked, warmed up → SERVING
 //! drain   NOT_SERVING to every Watch → a delay, in which balancers take notice and calls still come → no more connections, GOAWAY →
 //!         calls in flight end, or the limit has passed
 //! ```

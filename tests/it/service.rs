@@ -17,6 +17,7 @@ use depeche::service::server::{Config, Server};
 use depeche::service::telemetry::Metrics;
 use depeche::terms::Reader;
 use hyper_util::rt::TokioIo;
+use tokio::io::DuplexStream;
 use tokio_stream::StreamExt;
 use tonic::codec::CompressionEncoding;
 use tonic::transport::{Channel, Endpoint, Uri};
@@ -40,12 +41,37 @@ async fn connect(limits: Limits) -> Channel {
 async fn connect_to(server: Arc<Server>) -> Channel {
     let (client, stream) = tokio::io::duplex(1 << 16);
     tokio::spawn(async move { server.connections().serve(stream, server.main_front()).await });
+    channel(client).await
+}
+
+async fn channel(client: DuplexStream) -> Channel {
     let mut client = Some(client);
     let connector = tower::service_fn(move |_: Uri| {
         let client = client.take();
         async move { client.map(TokioIo::new).ok_or_else(|| std::io::Error::other("connected twice")) }
     });
     Endpoint::from_static("http://duplex").connect_with_connector(connector).await.unwrap()
+}
+
+#[tokio::test]
+async fn calls_that_come_before_the_model_wait_for_it() {
+    let (client, stream) = tokio::io::duplex(1 << 16);
+    let server = std::sync::Arc::new(Server::new(Config::default(), Metrics::none()));
+    let serving = std::sync::Arc::clone(&server);
+    tokio::spawn(async move { serving.connections().serve(stream, serving.main_front()).await });
+    let channel = channel(client).await;
+    let mut health = HealthClient::new(channel.clone());
+    let mut watch = health.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+    assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
+    let mut classifier = ClassifierServiceClient::new(channel);
+    // A deadline holds meanwhile, and this answer shows that the call had come.
+    let mut hurried = tonic::Request::new(request("Un mot.", pb::ClassifyOptions::default()));
+    hurried.metadata_mut().insert("grpc-timeout", "1m".parse().unwrap());
+    assert_eq!(classifier.classify(hurried).await.unwrap_err().code(), Code::DeadlineExceeded);
+    let (answer, loaded) = tokio::join!(classifier.classify(request("Un mot.", pb::ClassifyOptions::default())), server.load());
+    loaded.unwrap();
+    assert!(answer.unwrap().into_inner().model.starts_with("models/"));
+    assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
 }
 
 async fn classifier() -> ClassifierServiceClient<Channel> {
