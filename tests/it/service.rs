@@ -340,26 +340,6 @@ async fn models_are_described_with_limits() {
 }
 
 #[tokio::test]
-async fn before_the_model_is_there_health_says_so_and_calls_may_come_again() {
-    let server = Arc::new(Server::new(Config::default(), Metrics::none()));
-    let channel = connect_to(Arc::clone(&server)).await;
-    let mut health = HealthClient::new(channel.clone());
-    let mut watch = health.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
-    assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
-    let options = pb::ClassifyOptions::default;
-    let mut client = ClassifierServiceClient::new(channel.clone());
-    let status = client.classify(request(PAGE, options())).await.unwrap_err();
-    assert_eq!((status.code(), status.get_details_error_info().unwrap().reason.as_str()), (Code::Unavailable, "MODEL_LOADING"));
-    assert!(status.get_details_retry_info().unwrap().retry_delay.is_some());
-    let status = ModelServiceClient::new(channel).get_model(pb::GetModelRequest::default()).await.unwrap_err();
-    assert_eq!(status.code(), Code::Unavailable);
-
-    server.load().await.unwrap();
-    assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
-    assert!(client.classify(request(PAGE, options())).await.is_ok());
-}
-
-#[tokio::test]
 async fn both_compressions_are_spoken_in_both_directions() {
     let plain = classifier().await.classify(request(PAGE, pb::ClassifyOptions::default())).await.unwrap();
     assert_eq!(plain.metadata().get("grpc-encoding"), None);
