@@ -1,7 +1,8 @@
 //! Connections, from the listener to their end.
 //!
 //! Our own loop over hyper, since tonic's server applies its own deadline, which answers CANCELLED, before ours, and can't exchange
-//! certificates. Connections are bounded in number, age and idleness; told to stop, they say GOAWAY and end with their last call.
+//! certificates. Connections are bounded in number, age and idleness, and closed where they never say a word; told to stop, they say GOAWAY
+//! and end with their last call, also those that were still waiting to be accepted.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -17,7 +18,7 @@ use hyper_util::server::conn::auto::Builder;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::body::Body;
@@ -30,6 +31,9 @@ use super::tls::Tls;
 
 /// How long nothing is accepted after the system had no room for a connection.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// How long, once the server is to stop, the first bytes of a connection may still be on their way.
+const FIRST_BYTES: Duration = Duration::from_millis(500);
 
 /// What answers on a listener.
 #[derive(Debug, Clone)]
@@ -57,7 +61,9 @@ pub struct Connections {
     metrics: Arc<Metrics>,
     /// Told when no connection is to be taken any more, and those there are to end with their last call.
     closing: CancellationToken,
-    /// Knows when the last has ended.
+    /// Knows when the last listener is closed.
+    listening: TaskTracker,
+    /// Knows when the last connection has ended.
     open: TaskTracker,
 }
 
@@ -66,54 +72,80 @@ impl Connections {
     #[must_use]
     pub fn new(limits: ConnectionLimits, metrics: Arc<Metrics>) -> Self {
         let places = Arc::new(Semaphore::new(limits.count.min(Semaphore::MAX_PERMITS)));
-        Self { limits, places, metrics, closing: CancellationToken::new(), open: TaskTracker::new() }
+        let (listening, open) = (TaskTracker::new(), TaskTracker::new());
+        Self { limits, places, metrics, closing: CancellationToken::new(), listening, open }
     }
 
     /// Takes connections from `listener` until [`close`](Self::close).
     pub async fn accept(&self, listener: TcpListener, tls: Option<Arc<Tls>>, front: Front) {
+        let _listening = self.listening.token();
         loop {
             let accepted = tokio::select! {
-                () = self.closing.cancelled() => return,
+                () = self.closing.cancelled() => break,
                 accepted = listener.accept() => accepted,
             };
-            let stream = match accepted {
-                Ok((stream, _)) => stream,
+            match accepted {
+                Ok((stream, _)) => self.take(stream, tls.clone(), front.clone()),
                 Err(error) => {
                     tracing::warn!(%error, "accepting a connection");
-                    tokio::time::sleep(PAUSE).await;
-                    continue;
+                    sleep(PAUSE).await;
                 }
-            };
-            let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
-                self.metrics.connection("over_limit");
-                continue;
-            };
-            let (this, tls, front) = (self.clone(), tls.clone(), front.clone());
-            self.open.spawn(async move {
-                let _place = place;
-                let outcome = this.secure(stream, tls, front).await;
-                this.metrics.connection(outcome);
-            });
+            }
         }
+        // Connections that nobody has accepted are reset with the listener, and with them calls that a proxy has sent already and so
+        // can't send elsewhere. The runtime may not have heard of the last ones; the system has.
+        let Ok(listener) = listener.into_std() else { return };
+        while let Ok((stream, _)) = listener.accept() {
+            if let Ok(stream) = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
+                self.take(stream, tls.clone(), front.clone());
+            }
+        }
+    }
+
+    /// Serves a connection apart, if there is a place for it.
+    fn take(&self, stream: TcpStream, tls: Option<Arc<Tls>>, front: Front) {
+        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+            self.metrics.connection("over_limit");
+            return;
+        };
+        let this = self.clone();
+        self.open.spawn(async move {
+            let _place = place;
+            let outcome = this.secure(stream, tls, front).await;
+            this.metrics.connection(outcome);
+        });
     }
 
     /// Shakes hands where that is asked for, then serves.
     async fn secure(&self, stream: TcpStream, tls: Option<Arc<Tls>>, front: Front) -> &'static str {
         // Answers are small; waiting to fill packets would only make them late.
         let _ = stream.set_nodelay(true);
+        if !self.begins(&stream).await {
+            return "silent";
+        }
         let Some(tls) = tls else { return self.serve(stream, front).await };
-        let handshake = timeout(self.limits.handshake, tls.acceptor().accept(stream));
-        let shaken = tokio::select! {
-            () = self.closing.cancelled() => return "closed",
-            shaken = handshake => shaken,
-        };
-        match shaken {
+        match timeout(self.limits.handshake, tls.acceptor().accept(stream)).await {
             Ok(Ok(stream)) => self.serve(stream, front).await,
             Ok(Err(error)) => {
                 tracing::debug!(%error, "TLS handshake");
                 "handshake_failed"
             }
             Err(_) => "handshake_timeout",
+        }
+    }
+
+    /// Waits for the first bytes of a connection: whether they come. One that stays silent would keep its place, and hold the stop.
+    async fn begins(&self, stream: &TcpStream) -> bool {
+        let stopped = async {
+            self.closing.cancelled().await;
+            sleep(FIRST_BYTES).await;
+        };
+        let mut first = [0];
+        tokio::select! {
+            // Being readable would not do, which may be told of a connection that is not.
+            peeked = stream.peek(&mut first) => peeked.is_ok_and(|bytes| bytes > 0),
+            () = sleep(self.limits.handshake) => false,
+            () = stopped => false,
         }
     }
 
@@ -171,11 +203,13 @@ impl Connections {
     /// Takes no more connections, and lets those there are end with their last call.
     pub fn close(&self) {
         self.closing.cancel();
+        self.listening.close();
         self.open.close();
     }
 
     /// Done when the last connection has ended, after [`close`](Self::close).
     pub async fn ended(&self) {
+        self.listening.wait().await;
         self.open.wait().await;
     }
 

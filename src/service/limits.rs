@@ -50,7 +50,7 @@ pub struct ConnectionLimits {
     pub keepalive_interval: Option<Duration>,
     /// Without an answer for so long, the connection is closed.
     pub keepalive_timeout: Duration,
-    /// How long a TLS handshake may take.
+    /// How long a connection may take to say its first word, and then a TLS handshake.
     pub handshake: Duration,
 }
 

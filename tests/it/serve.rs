@@ -72,6 +72,19 @@ async fn an_open_health_watch_is_told_of_the_stop_and_does_not_hold_it() {
     assert!(!rest.iter().any(|line| line.contains("connections open")), "{rest:?}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_says_nothing_does_not_hold_the_stop() {
+    let mut server = Running::start(&["--drain-delay", "0s"]);
+    let silent = tokio::net::TcpStream::connect(server.address()).await.unwrap();
+    // It has been accepted once a later one is answered.
+    assert!(server.classifier().await.classify(request("Un mot.")).await.is_ok());
+    server.signal("TERM");
+    let (status, rest) = server.wait();
+    assert_eq!(status.code(), Some(0));
+    assert!(!rest.iter().any(|line| line.contains("connections open")), "{rest:?}");
+    drop(silent);
+}
+
 #[test]
 fn an_address_in_use_is_an_error_that_names_it() {
     let server = Running::start(&["--drain-delay", "0s"]);
