@@ -172,7 +172,8 @@ pub fn completed(found: Status, path: &str) -> Status {
             status(Code::Unimplemented, reason::METHOD_UNKNOWN, format!("there is no method {path:?}"), [("method", path)])
         }
         Code::Unimplemented => status(Code::Unimplemented, reason::ENCODING_UNSUPPORTED, message, []),
-        Code::Cancelled => status(Code::Cancelled, reason::CANCELLED, message, []),
+        // The framework calls it unknown where the caller's connection ended in the middle of a request.
+        Code::Cancelled | Code::Unknown => status(Code::Cancelled, reason::CANCELLED, message, []),
         // The framework's own errors of this code tell of what the client sent; ours have details.
         Code::Internal => status(Code::Internal, reason::MALFORMED_REQUEST, message, []),
         _ => status(found.code(), reason::INTERNAL, message, []),
