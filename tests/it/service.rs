@@ -64,10 +64,11 @@ async fn calls_that_come_before_the_model_wait_for_it() {
     let mut watch = health.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
     assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
     let mut classifier = ClassifierServiceClient::new(channel);
-    // A deadline holds meanwhile, and this answer shows that the call had come.
+    // A deadline holds meanwhile; this client may give up a moment before the server does.
     let mut hurried = tonic::Request::new(request("Un mot.", pb::ClassifyOptions::default()));
     hurried.metadata_mut().insert("grpc-timeout", "1m".parse().unwrap());
-    assert_eq!(classifier.classify(hurried).await.unwrap_err().code(), Code::DeadlineExceeded);
+    let code = classifier.classify(hurried).await.unwrap_err().code();
+    assert!(matches!(code, Code::DeadlineExceeded | Code::Cancelled), "{code:?}");
     let (answer, loaded) = tokio::join!(classifier.classify(request("Un mot.", pb::ClassifyOptions::default())), server.load());
     loaded.unwrap();
     assert!(answer.unwrap().into_inner().model.starts_with("models/"));
