@@ -10,11 +10,11 @@ use rayon::prelude::*;
 
 use super::folds;
 use super::init::{Start, TakenOver};
-use super::run::TrainParams;
+use super::run::{TrainError, TrainParams};
 use super::search::Search;
 use super::solver::{LinearModel, LogisticParams, SolverError, ValidLogisticParams};
 use crate::evaluate::{Outcome, report};
-use crate::features::{SparseMatrix, SparseRows};
+use crate::features::{Space, SparseMatrix, SparseRows};
 use crate::model::head::{greatest, softmax};
 use crate::model::{Head, HeadScores, HeadSettings, OutOfFold, calibration};
 
@@ -53,6 +53,10 @@ pub(super) struct Leads {
 /// What a head is fitted on: some rows of a matrix, with their labels and groups.
 #[derive(Debug)]
 pub(super) struct Rows<'a> {
+    /// The name of the head.
+    pub(super) head: &'a str,
+    /// What the columns of the matrix are.
+    pub(super) space: &'a Space,
     /// The vectors of all documents.
     pub(super) matrix: &'a SparseMatrix,
     /// What the columns are multiplied by, which changes their penalty alone; none where empty.
@@ -95,6 +99,11 @@ impl Rows<'_> {
             .check()
     }
 
+    /// The error of a solver that stopped short for this head.
+    pub(super) fn unsolved(&self, source: SolverError) -> TrainError {
+        TrainError::Solver { head: self.head.to_owned(), source }
+    }
+
     /// The chosen rows, their leads behind them, as the solver takes them.
     pub(super) fn data(&self, chosen: &[usize]) -> Data<'_> {
         let Self { matrix, scales, rows, targets, leads, .. } = self;
@@ -132,19 +141,19 @@ impl Rows<'_> {
     }
 }
 
-/// Fits one head, from `start` where there is one, and calibrates it.
+/// Fits one head, from the model to start from where there is one, and calibrates it.
 ///
 /// # Errors
 ///
-/// [`SolverError`], when the solver stops short of the minimum.
-pub(super) fn fit_head(
-    params: &TrainParams,
-    settings: &HeadSettings,
-    rows: &Rows<'_>,
-    start: Option<Start>,
-) -> Result<(Head, Fitting), SolverError> {
+/// [`TrainError::Solver`], when the solver stops short of the minimum.
+pub(super) fn fit_head(params: &TrainParams, settings: &HeadSettings, rows: &Rows<'_>) -> Result<(Head, Fitting), TrainError> {
+    fit(params, settings, rows).map_err(|source| rows.unsolved(source))
+}
+
+fn fit(params: &TrainParams, settings: &HeadSettings, rows: &Rows<'_>) -> Result<(Head, Fitting), SolverError> {
     let solver = rows.solver(params, settings)?;
     let data = rows.data(&(0..rows.rows.len()).collect::<Vec<_>>());
+    let start = params.init.as_ref().map(|init| Start::from_model(init, rows.head, rows.space, &rows.labels));
     let (start, taken_over) =
         start.map_or(Ok((None, None)), |start| start.checked(&solver, &data).map(|(at, over)| (at, Some(over))))?;
     let model = solver.fit_from(&data, start.as_ref())?;
@@ -168,7 +177,7 @@ pub(super) fn fit_head(
         tracing::warn!(rows = left_out, "left out of the calibration: without their fold a label would have no row");
     }
     let fitting = Fitting {
-        head: String::new(),
+        head: rows.head.to_owned(),
         rows: rows.rows.len(),
         iterations: model.iterations,
         fold_iterations,

@@ -9,7 +9,6 @@ use std::borrow::Cow;
 
 use super::corpus::{LabelledArticle, check_labels, counts};
 use super::fit::{Fitting, Leads, Rows, fit_head};
-use super::init::Start;
 use super::pages::MarkedPage;
 use super::run::{TrainError, TrainParams, vectors};
 use crate::features::shape::{Page, Shapes};
@@ -78,11 +77,9 @@ pub(super) fn train(
     let space = Space::fit(blocks(), None, &rows.iter().collect::<Vec<_>>());
     let matrix = vectors(&space, &documents);
     let rows = (0..documents.len()).collect();
-    let rows = Rows { matrix: &matrix, scales: &[], rows, targets, groups, labels, leads: Leads::default() };
-    let start = params.init.as_ref().map(|init| Start::from_model(init, "role", &space, &rows.labels));
-    let (mut head, mut fitting) = fit_head(params, &HeadSettings { c: C, ..HeadSettings::default() }, &rows, start)
-        .map_err(|source| TrainError::Solver { head: "role".into(), source })?;
-    fitting.head = "role".into();
+    let leads = Leads::default();
+    let rows = Rows { head: "role", space: &space, matrix: &matrix, scales: &[], rows, targets, groups, labels, leads };
+    let (mut head, fitting) = fit_head(params, &HeadSettings { c: C, ..HeadSettings::default() }, &rows)?;
     #[expect(clippy::cast_precision_loss, reason = "a handful of kinds")]
     let other = (1.0 - BODY_PRIOR) / (head.labels.len() - 1) as f64;
     head.priors = head.labels.iter().map(|label| if label == BODY { BODY_PRIOR } else { other }).collect();

@@ -16,7 +16,6 @@ use sha2::{Digest, Sha256};
 
 use super::corpus::{CorpusError, LabelledArticle, check_labels, counts};
 use super::fit::{Fitting, Leads, Rows, fit_head};
-use super::init::Start;
 use super::pages::MarkedPage;
 use super::search::{SearchParams, search};
 use super::solver::{LogisticParams, SolverError};
@@ -276,6 +275,8 @@ impl Vectors<'_> {
         let target = |label: &str| labels.binary_search_by(|other| other.as_str().cmp(label)).ok();
         let group = |article: &'_ usize| articles[*article].group.as_deref().unwrap_or(&articles[*article].id);
         let rows = Rows {
+            head: name,
+            space,
             matrix,
             scales: &scales(space, weights),
             targets: rows.iter().filter_map(|(_, label)| target(label)).collect(),
@@ -284,17 +285,14 @@ impl Vectors<'_> {
             labels,
             leads: Leads { weight: lead_weight, first: articles.len() },
         };
-        let found = params.search.as_ref().map(|grid| search(params, grid, (name, &rows), *progress)).transpose()?;
+        let found = params.search.as_ref().map(|grid| search(params, grid, &rows, *progress)).transpose()?;
         let given = HeadSettings { c: params.c, class_weights: params.class_weights, chosen_from: None };
         let settings = found.as_ref().map_or(given, |found| found.settings());
         progress.stage(&format!("fitting the {name} head"));
-        let start = params.init.as_ref().map(|init| Start::from_model(init, name, space, &rows.labels));
-        let (mut head, mut fitting) =
-            fit_head(params, &settings, &rows, start).map_err(|source| TrainError::Solver { head: name.to_owned(), source })?;
+        let (mut head, mut fitting) = fit_head(params, &settings, &rows)?;
         head.priors = head.priors_from(name, &params.priors)?;
         let (rows, iterations, temperature) = (fitting.rows, fitting.iterations, head.temperature);
         tracing::info!(head = name, rows, iterations, temperature, "head fitted");
-        fitting.head = name.to_owned();
         fitting.search = found;
         Ok((head, fitting))
     }

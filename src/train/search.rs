@@ -137,7 +137,7 @@ fn rank(weights: ClassWeights) -> usize {
     ClassWeights::ALL.iter().position(|other| *other == weights).unwrap_or(ClassWeights::ALL.len())
 }
 
-/// Tries all points of `grid` for the head called `name`.
+/// Tries all points of `grid` for the head of `rows`.
 ///
 /// # Errors
 ///
@@ -145,24 +145,25 @@ fn rank(weights: ClassWeights) -> usize {
 pub(super) fn search(
     params: &TrainParams,
     grid: &SearchParams,
-    (name, rows): (&str, &Rows<'_>),
+    rows: &Rows<'_>,
     progress: &dyn Progress,
 ) -> Result<Search, TrainError> {
     let grid = grid.check()?;
     let folds: Vec<Fold> = rows.folds(params).into_iter().flatten().collect();
     if folds.len() < 2 {
-        let reason =
-            "search: fewer than two folds leave every label of the {} head a row to be fitted on; more groups are needed";
-        return Err(TrainError::Setting(reason.replace("{}", name)));
+        let head = rows.head;
+        return Err(TrainError::Setting(format!(
+            "search: fewer than two folds leave every label of the {head} head a row to be fitted on; more groups are needed"
+        )));
     }
-    progress.pieces(&format!("searching settings of the {name} head"), grid.points() * folds.len());
+    progress.pieces(&format!("searching settings of the {} head", rows.head), grid.points() * folds.len());
     let paths: Vec<(ClassWeights, &Fold)> =
         grid.class_weights.iter().flat_map(|weights| folds.iter().map(|fold| (*weights, fold))).collect();
     let predicted: Vec<Vec<(u64, OutOfFold)>> = paths
         .into_par_iter()
         .map(|(class_weights, fold)| path(params, &grid.cs, class_weights, (rows, fold), progress))
         .collect::<Result<_, _>>()
-        .map_err(|source| TrainError::Solver { head: name.to_owned(), source })?;
+        .map_err(|source| rows.unsolved(source))?;
     let iterations = predicted.iter().flatten().map(|(iterations, _)| iterations).sum();
     let points: Vec<(f64, ClassWeights)> =
         grid.class_weights.iter().flat_map(|weights| grid.cs.iter().map(|c| (*c, *weights))).collect();
