@@ -51,14 +51,6 @@ pub struct ModelArgs {
 }
 
 impl ModelArgs {
-    fn file(&self) -> Option<&PathBuf> {
-        self.model.as_ref()
-    }
-
-    fn priors(&self) -> Option<&Priors> {
-        self.priors.as_ref()
-    }
-
     fn classifier(&self) -> anyhow::Result<Classifier> {
         let mut model = match &self.model {
             Some(file) => Model::load(file).with_context(|| format!("model {}", file.display()))?,

@@ -245,7 +245,7 @@ impl ServeArgs {
         })
     }
 
-    fn config(&self) -> anyhow::Result<Config> {
+    fn config(&self, traces: bool) -> anyhow::Result<Config> {
         let SecurityArgs { tls_certificate, tls_key, tls_client_ca, tokens } = &self.security;
         let DrainArgs { drain_delay: delay, drain_limit: limit } = self.drain;
         ensure!(delay < limit, "--drain-delay {delay:?}: the limit, --drain-limit {limit:?}, would pass before it");
@@ -258,13 +258,13 @@ impl ServeArgs {
         };
         let tokens = tokens.as_deref().map(Tokens::read).transpose()?.map(Arc::new);
         let source = Source {
-            file: self.model.file().cloned(),
-            priors: self.model.priors().cloned(),
+            file: self.model.model.clone(),
+            priors: self.model.priors.clone(),
             shadow: self.reload.shadow.clone(),
             allow_other_labels: self.reload.allow_other_labels,
         };
         let watch = unless_zero(self.reload.watch);
-        Ok(Config { limits: self.limits()?, source, tokens, tls, watch, drain: Drain { delay, limit }, traces: false })
+        Ok(Config { limits: self.limits()?, source, tokens, tls, watch, drain: Drain { delay, limit }, traces })
     }
 
     async fn listeners(&self, registry: Registry) -> anyhow::Result<Listeners> {
@@ -300,7 +300,7 @@ pub(super) fn run(args: &ServeArgs) -> anyhow::Result<()> {
 }
 
 async fn serve(args: &ServeArgs, registry: Registry, (metrics, traces): (Metrics, bool)) -> anyhow::Result<()> {
-    let config = Config { traces, ..args.config()? };
+    let config = args.config(traces)?;
     let listeners = args.listeners(registry).await?;
     let address = |listener: &TcpListener| listener.local_addr().context("asking for the address");
     let main = address(&listeners.main)?;

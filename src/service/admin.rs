@@ -49,7 +49,8 @@ impl pb::admin_service_server::AdminService for AdminHandlers {
         &self,
         _: tonic::Request<pb::GetShadowReportRequest>,
     ) -> Result<tonic::Response<pb::GetShadowReportResponse>, Status> {
-        let shadow = self.served.shadow();
+        let models = self.served.loaded();
+        let shadow = models.as_ref().and_then(|models| models.shadow.as_ref());
         let shadow = shadow.ok_or_else(|| status(Code::NotFound, reason::NO_SHADOW, "no shadow model is served", []))?;
         Ok(tonic::Response::new(shadow.report()))
     }

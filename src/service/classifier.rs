@@ -1,7 +1,7 @@
 //! `depeche.v1.ClassifierService`.
 //!
-//! The built-in model reads about 10 MB/s on one core (`cargo bench --bench dataset`), so an article of 8 KiB takes less than a millisecond
-//! and is classified where the call arrives. Anything larger, and every batch, moves to a thread that may block, so that
+//! The built-in model reads about 20 MB/s on one core (`cargo bench --bench overhead`), so an article of 8 KiB takes less than half a
+//! millisecond and is classified where the call arrives. Anything larger, and every batch, moves to a thread that may block, so that
 //! other calls are not kept waiting.
 
 use std::pin::Pin;
@@ -14,13 +14,12 @@ use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::admission::{Admission, Place};
 use super::convert::{Asked, check_article, check_options, classify};
-use super::errors::{Violation, completed, invalid_argument, reason, rpc_status, status};
+use super::errors::{Violation, invalid_argument, reason, reason_of, rpc_status, status};
 use super::limits::Limits;
 use super::pb;
-use super::served::Served;
+use super::served::{Models, Served};
 use super::shadow::Answered;
 use super::telemetry::Metrics;
-use crate::model::Classifier;
 
 /// Bytes of text up to which an article is classified in place.
 const INLINE: usize = 8 << 10;
@@ -34,10 +33,10 @@ pub struct ClassifierHandlers {
     limits: Limits,
 }
 
-/// A call's own view: the model that it began with, and the limits.
+/// A call's own view: the models that it began with, and the limits.
 #[derive(Debug, Clone)]
 struct Work {
-    classifier: Arc<Classifier>,
+    models: Arc<Models>,
     limits: Limits,
 }
 
@@ -76,14 +75,14 @@ impl Work {
         options: Option<&pb::ClassifyOptions>,
     ) -> Result<pb::ClassifyResponse, Status> {
         let mut violations = Vec::new();
-        let asked = check_options(options, &self.classifier, &self.limits, &mut violations);
+        let asked = check_options(options, &self.models.classifier, &self.limits, &mut violations);
         match article {
             Some(article) => check_article(article, "article", &self.limits, &mut violations),
             None => violations.push(Violation::new("article", "missing")),
         }
         let article = article.filter(|_| violations.is_empty()).ok_or_else(|| invalid_argument(&violations))?;
         let response =
-            classify(&self.classifier, article, &asked, "article").map_err(|violation| invalid_argument(&[violation]))?;
+            classify(&self.models.classifier, article, &asked, "article").map_err(|violation| invalid_argument(&[violation]))?;
         self.fits(response.encoded_len(), "ask for fewer contributions")?;
         Ok(response)
     }
@@ -97,7 +96,7 @@ impl Work {
             if abandoned.is_so() {
                 return Err(status(Code::Cancelled, reason::CANCELLED, "nobody waits for the batch any more", []));
             }
-            match classify(&self.classifier, article, &asked, &format!("articles[{at}]")) {
+            match classify(&self.models.classifier, article, &asked, &format!("articles[{at}]")) {
                 Ok(response) => {
                     size += response.encoded_len();
                     self.fits(size, "send fewer articles, or use StreamClassify")?;
@@ -118,7 +117,7 @@ impl Work {
     fn check_batch(&self, request: &pb::BatchClassifyRequest) -> Result<Asked, Status> {
         let pb::BatchClassifyRequest { articles, options } = request;
         let mut violations = Vec::new();
-        let asked = check_options(options.as_ref(), &self.classifier, &self.limits, &mut violations);
+        let asked = check_options(options.as_ref(), &self.models.classifier, &self.limits, &mut violations);
         if articles.is_empty() || articles.len() > self.limits.batch_articles {
             let description = format!("{} articles; there may be 1 to {}", articles.len(), self.limits.batch_articles);
             return Err(invalid_argument(&[Violation::new("articles", description)]));
@@ -150,7 +149,7 @@ impl ClassifierHandlers {
 
     /// What a call works with from its beginning to its end.
     async fn work(&self) -> Work {
-        Work { classifier: self.served.classifier().await, limits: self.limits }
+        Work { models: self.served.models().await, limits: self.limits }
     }
 
     /// Runs work on a thread that may block, which holds its place until it is done, or sees that nobody waits.
@@ -175,6 +174,7 @@ impl ClassifierHandlers {
         (article, options): (Option<pb::Article>, Option<pb::ClassifyOptions>),
         waits: Waits,
     ) -> Result<pb::ClassifyResponse, Status> {
+        let shadow = work.models.shadow.clone();
         let is_small = article.as_ref().is_none_or(|article| article.text.len() <= INLINE);
         let (article, options, response) = if is_small {
             let response = work.article(article.as_ref(), options.as_ref())?;
@@ -194,7 +194,7 @@ impl ClassifierHandlers {
             self.apart(worker, label).await?
         };
         self.metrics.answered(&response);
-        if let (Some(shadow), Some(article)) = (self.served.shadow(), article) {
+        if let (Some(shadow), Some(article)) = (shadow, article) {
             shadow.observe(vec![Answered::new(article, &response)], priors(options));
         }
         Ok(response)
@@ -205,7 +205,7 @@ impl ClassifierHandlers {
         let outcome = match self.answer(work, (request.article, request.options), Waits::InStream).await {
             Ok(response) => pb::stream_classify_response::Outcome::Response(response),
             Err(error) => {
-                self.metrics.refused(&error);
+                self.metrics.refused(reason_of(&error));
                 pb::stream_classify_response::Outcome::Error(rpc_status(&error))
             }
         };
@@ -230,13 +230,14 @@ impl pb::classifier_service_server::ClassifierService for ClassifierHandlers {
     ) -> Result<Response<pb::BatchClassifyResponse>, Status> {
         let request = request.into_inner();
         let work = self.work().await;
+        let shadow = work.models.shadow.clone();
         let worker = self.admission.worker().await?;
         let label = move |abandoned: &Abandoned| Ok((work.batch(&request, abandoned)?, request));
         let (response, pb::BatchClassifyRequest { articles, options }) = self.apart(worker, label).await?;
         for response in &response.responses {
             self.metrics.answered(response);
         }
-        if let Some(shadow) = self.served.shadow() {
+        if let Some(shadow) = shadow {
             let answered = articles.into_iter().zip(&response.responses);
             shadow.observe(answered.map(|(article, response)| Answered::new(article, response)).collect(), priors(options));
         }
@@ -253,10 +254,7 @@ impl pb::classifier_service_server::ClassifierService for ClassifierHandlers {
         let work = self.work().await;
         let answers = request.into_inner().then(move |request| {
             let (handlers, work) = (handlers.clone(), work.clone());
-            async move {
-                let request = request.map_err(|error| completed(error, "/depeche.v1.ClassifierService/StreamClassify"))?;
-                Ok(handlers.outcome(work, request).await)
-            }
+            async move { Ok(handlers.outcome(work, request?).await) }
         });
         Ok(Response::new(Box::pin(answers)))
     }

@@ -28,6 +28,8 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 use super::admission::{Admission, Place};
 use super::deadline::{exceeded, timeout};
 use super::errors::{completed, reason, reason_of};
+use super::health_pb::health_server;
+use super::pb::admin_service_server;
 use super::telemetry::{Metrics, code_name};
 use super::tokens::{Scope, Tokens};
 
@@ -57,35 +59,34 @@ enum Kind {
     Light,
 }
 
-/// The name of a method by its path, as metrics have it, and what it takes. What is unknown shares one name, since callers choose it.
+/// All methods, by their names as metrics have them.
+const METHODS: [(&str, Kind); 12] = [
+    ("depeche.v1.ClassifierService/Classify", Kind::Call),
+    ("depeche.v1.ClassifierService/BatchClassify", Kind::Call),
+    ("depeche.v1.ClassifierService/StreamClassify", Kind::Stream),
+    ("depeche.v1.ModelService/GetModel", Kind::Light),
+    ("depeche.v1.ModelService/ListModels", Kind::Light),
+    ("depeche.v1.AdminService/ReloadModel", Kind::Light),
+    ("depeche.v1.AdminService/GetShadowReport", Kind::Light),
+    ("grpc.health.v1.Health/Check", Kind::Light),
+    ("grpc.health.v1.Health/List", Kind::Light),
+    ("grpc.health.v1.Health/Watch", Kind::Light),
+    ("grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Kind::Light),
+    ("grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", Kind::Light),
+];
+
+/// The method of a path. What is unknown shares one name, since callers choose it.
 fn method(path: &str) -> (&'static str, Kind) {
-    const LIGHT: [&str; 9] = [
-        "depeche.v1.ModelService/GetModel",
-        "depeche.v1.ModelService/ListModels",
-        "depeche.v1.AdminService/ReloadModel",
-        "depeche.v1.AdminService/GetShadowReport",
-        "grpc.health.v1.Health/Check",
-        "grpc.health.v1.Health/List",
-        "grpc.health.v1.Health/Watch",
-        "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
-        "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
-    ];
-    match path.strip_prefix('/').unwrap_or(path) {
-        "depeche.v1.ClassifierService/Classify" => ("depeche.v1.ClassifierService/Classify", Kind::Call),
-        "depeche.v1.ClassifierService/BatchClassify" => ("depeche.v1.ClassifierService/BatchClassify", Kind::Call),
-        "depeche.v1.ClassifierService/StreamClassify" => ("depeche.v1.ClassifierService/StreamClassify", Kind::Stream),
-        path => (LIGHT.into_iter().find(|light| *light == path).unwrap_or("_OTHER"), Kind::Light),
-    }
+    let name = path.strip_prefix('/').unwrap_or(path);
+    METHODS.into_iter().find(|(known, _)| *known == name).unwrap_or(("_OTHER", Kind::Light))
 }
 
 /// The scope that a path needs; health is for everybody, since probes carry no tokens.
 fn scope(path: &str) -> Option<Scope> {
-    if path.starts_with("/grpc.health.v1.Health/") {
-        None
-    } else if path.starts_with("/depeche.v1.AdminService/") {
-        Some(Scope::Admin)
-    } else {
-        Some(Scope::Classify)
+    match path.strip_prefix('/').and_then(|path| path.split_once('/')) {
+        Some((health_server::SERVICE_NAME, _)) => None,
+        Some((admin_service_server::SERVICE_NAME, _)) => Some(Scope::Admin),
+        _ => Some(Scope::Classify),
     }
 }
 
@@ -121,8 +122,8 @@ impl Gate {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let path = request.uri().path().to_owned();
-        let (timeout, place) = match self.admit(&path, request.headers(), kind) {
+        let uri = request.uri().clone();
+        let (timeout, place) = match self.admit(uri.path(), request.headers(), kind) {
             Ok(admitted) => admitted,
             Err(error) => return refused(&error, &mut record),
         };
@@ -137,13 +138,9 @@ impl Gate {
             },
         };
         let mut response = answered.unwrap_or_else(|never: Infallible| match never {});
-        if let Some(found) = failure(response.headers()) {
-            let error = completed(found, &path);
-            record.refused(&error);
-            rewrite(response.headers_mut(), &error);
-        }
+        conclude(response.headers_mut(), uri.path(), &mut record);
         let deadline = deadline.map(|(at, timeout)| (Box::pin(sleep_until(at)), timeout));
-        response.map(|inner| Body::new(Answer { inner: Some(inner), deadline, record, path, _place: place }))
+        response.map(|inner| Body::new(Answer { inner: Some(inner), deadline, record, _place: place }))
     }
 
     /// What a call needs to go on: its deadline and its place.
@@ -173,8 +170,6 @@ impl Gate {
             rpc.method = method,
             rpc.response.status_code = tracing::field::Empty,
             error.type = tracing::field::Empty,
-            passages = tracing::field::Empty,
-            text_bytes = tracing::field::Empty,
         );
         // Fails where nobody records the span; then there is nothing to continue.
         let _ = span.set_parent(global::get_text_map_propagator(|propagator| propagator.extract(&HeaderExtractor(headers))));
@@ -188,9 +183,13 @@ fn refused(error: &Status, record: &mut Record) -> Response<Body> {
     error.clone().into_http()
 }
 
-/// The error in headers or trailers, where there is one.
-fn failure(headers: &HeaderMap) -> Option<Status> {
-    Status::from_header_map(headers).filter(|status| status.code() != Code::Ok)
+/// Looks for the error in headers or trailers, records it and puts it there in our own shape: whether there was one.
+fn conclude(headers: &mut HeaderMap, path: &str, record: &mut Record) -> bool {
+    let Some(found) = Status::from_header_map(headers).filter(|status| status.code() != Code::Ok) else { return false };
+    let error = completed(found, path);
+    record.refused(&error);
+    rewrite(headers, &error);
+    true
 }
 
 /// Puts an error in the place of the one in headers or trailers. Other headers stay: `grpc-accept-encoding` tells what would have been known.
@@ -216,9 +215,9 @@ struct Record {
 
 impl Record {
     fn refused(&mut self, error: &Status) {
-        self.metrics.refused(error);
         self.code = Some(error.code());
         self.reason = reason_of(error);
+        self.metrics.refused(self.reason);
     }
 }
 
@@ -253,7 +252,6 @@ struct Answer {
     inner: Option<Body>,
     deadline: Option<(Pin<Box<Sleep>>, Duration)>,
     record: Record,
-    path: String,
     _place: Option<Place>,
 }
 
@@ -266,15 +264,10 @@ impl http_body::Body for Answer {
         let Some(inner) = &mut this.inner else { return Poll::Ready(None) };
         match Pin::new(inner).poll_frame(context) {
             Poll::Ready(Some(Ok(mut frame))) => {
-                if let Some(trailers) = frame.trailers_mut() {
-                    match failure(trailers) {
-                        Some(found) => {
-                            let error = completed(found, &this.path);
-                            this.record.refused(&error);
-                            rewrite(trailers, &error);
-                        }
-                        None => this.record.code = Some(Code::Ok),
-                    }
+                if let Some(trailers) = frame.trailers_mut()
+                    && !conclude(trailers, this.record.method, &mut this.record)
+                {
+                    this.record.code = Some(Code::Ok);
                 }
                 Poll::Ready(Some(Ok(frame)))
             }

@@ -12,9 +12,10 @@ use super::errors::{reason, shown, status};
 use super::health_pb::health_check_response::ServingStatus;
 use super::health_pb::health_server::Health;
 use super::health_pb::{HealthCheckRequest, HealthCheckResponse, HealthListRequest, HealthListResponse};
+use super::pb::{classifier_service_server, model_service_server};
 
 /// Names that health is told of; the empty one is the whole server.
-pub const SERVICES: [&str; 3] = ["", "depeche.v1.ClassifierService", "depeche.v1.ModelService"];
+pub const SERVICES: [&str; 3] = ["", classifier_service_server::SERVICE_NAME, model_service_server::SERVICE_NAME];
 
 /// What the server is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

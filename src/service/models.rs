@@ -30,8 +30,8 @@ impl ModelHandlers {
 impl pb::model_service_server::ModelService for ModelHandlers {
     async fn get_model(&self, request: Request<pb::GetModelRequest>) -> Result<Response<pb::GetModelResponse>, Status> {
         let name = request.into_inner().name;
-        let classifier = self.served.classifier().await;
-        let model = classifier.model();
+        let models = self.served.models().await;
+        let model = models.classifier.model();
         let served = model.resource_name();
         if !name.is_empty() && name != served && name != format!("models/{}", model.name) {
             let name = shown(&name);
@@ -54,7 +54,7 @@ impl pb::model_service_server::ModelService for ModelHandlers {
         if !violations.is_empty() {
             return Err(invalid_argument(&violations));
         }
-        let models = vec![describe(self.served.classifier().await.model())];
+        let models = vec![describe(self.served.models().await.classifier.model())];
         Ok(Response::new(pb::ListModelsResponse { models, next_page_token: String::new() }))
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tonic::{Code, Status};
 
 use super::errors::{chain, reason, status};
-use super::served::Served;
+use super::served::{Models, Served};
 use super::shadow::Shadow;
 use super::telemetry::Metrics;
 use crate::model::{Article, Classifier, InvalidPriors, LoadError, Model, Options, Priors};
@@ -155,18 +155,21 @@ impl Reloader {
             if previous.is_some() && source.file.is_none() && source.shadow.is_none() {
                 return Err(ReloadError::NoFile);
             }
-            let must_keep = if allow_other_labels || source.allow_other_labels { None } else { previous.as_deref() };
-            let (classifier, shadow) = source.load(must_keep)?;
-            let name = |classifier: &Arc<Classifier>| classifier.model().resource_name();
-            let reloaded = Reloaded { model: name(&classifier), previous: previous.as_ref().map(name).unwrap_or_default() };
-            let same_shadow = shadow.as_ref().map(name) == served.shadow().map(|shadow| name(shadow.classifier()));
+            let must_keep = previous.as_deref().filter(|_| !allow_other_labels && !source.allow_other_labels);
+            let (classifier, shadow) = source.load(must_keep.map(|models| models.classifier.model()))?;
+            let name = |classifier: &Classifier| classifier.model().resource_name();
+            let model = name(&classifier);
+            let before = previous.as_ref().map(|models| {
+                let shadow = models.shadow.as_ref().map(|shadow| name(shadow.classifier()));
+                (name(&models.classifier), shadow)
+            });
             // What is there already keeps its buffers and its counts.
-            let is_new = !same_shadow || reloaded.model != reloaded.previous;
+            let is_new = before != Some((model.clone(), shadow.as_ref().map(name)));
             if is_new && !validate_only {
-                let shadow = shadow.map(|shadow| Arc::new(Shadow::new(shadow, reloaded.model.clone(), metrics)));
-                served.replace(classifier, shadow);
+                let shadow = shadow.map(|shadow| Arc::new(Shadow::new(shadow, model.clone(), metrics)));
+                served.replace(Models { classifier, shadow });
             }
-            Ok(reloaded)
+            Ok(Reloaded { model, previous: before.map(|(model, _)| model).unwrap_or_default() })
         };
         let done = tokio::task::spawn_blocking(work).await.unwrap_or(Err(ReloadError::Stopped));
         let trigger = trigger.name();
@@ -183,7 +186,7 @@ impl Reloader {
 
 impl Source {
     /// The model, and its shadow where there is one; the labels are to be those of `served`.
-    fn load(&self, served: Option<&Classifier>) -> Result<(Arc<Classifier>, Option<Arc<Classifier>>), ReloadError> {
+    fn load(&self, served: Option<&Model>) -> Result<(Classifier, Option<Classifier>), ReloadError> {
         let mut model = match &self.file {
             Some(file) => load(file)?,
             None => Classifier::built_in_model().map_err(ReloadError::BuiltIn)?,
@@ -191,7 +194,7 @@ impl Source {
         let built_in = PathBuf::from("compiled in");
         let file = self.file.as_ref().unwrap_or(&built_in);
         if let Some(served) = served {
-            keeps_labels(served.model(), &model, file)?;
+            keeps_labels(served, &model, file)?;
         }
         if let Some(priors) = &self.priors {
             model.set_priors(priors)?;
@@ -207,12 +210,12 @@ fn load(file: &Path) -> Result<Model, ReloadError> {
 }
 
 /// A model ready to answer, whose pages of memory are there: the first caller should not wait for them.
-fn warmed_up(model: Model, file: &Path) -> Result<Arc<Classifier>, ReloadError> {
+fn warmed_up(model: Model, file: &Path) -> Result<Classifier, ReloadError> {
     let classifier = Classifier::new(model);
     let text = "Le chef d'état-major est arrivé lundi à Niamey. Les deux armées ont signé un accord de coopération.\nLire aussi : la météo";
     let article = Article { title: "Une visite", text };
     match classifier.classify(article, &Options::default()) {
-        Ok(_) => Ok(Arc::new(classifier)),
+        Ok(_) => Ok(classifier),
         Err(source) => Err(ReloadError::Broken { file: file.to_owned(), source }),
     }
 }

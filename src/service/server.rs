@@ -6,6 +6,7 @@
 //!         calls in flight end, or the limit has passed
 //! ```
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,14 +22,15 @@ use super::admin::{AdminGate, AdminHandlers};
 use super::admission::Admission;
 use super::classifier::ClassifierHandlers;
 use super::connections::{Connections, Front};
+use super::errors::chain;
 use super::gate::Gate;
 use super::health::{HealthHandlers, State};
-use super::health_pb::health_server::HealthServer;
+use super::health_pb::health_server::{self, HealthServer};
 use super::limits::Limits;
 use super::models::ModelHandlers;
-use super::pb::admin_service_server::AdminServiceServer;
-use super::pb::classifier_service_server::ClassifierServiceServer;
-use super::pb::model_service_server::ModelServiceServer;
+use super::pb::admin_service_server::{self, AdminServiceServer};
+use super::pb::classifier_service_server::{self, ClassifierServiceServer};
+use super::pb::model_service_server::{self, ModelServiceServer};
 use super::reflection::ReflectionHandlers;
 use super::reload::{ReloadError, Reloader, Source, Trigger};
 use super::served::Served;
@@ -138,7 +140,7 @@ impl Server {
     /// The model that answers; empty before it is loaded.
     #[must_use]
     pub fn model(&self) -> String {
-        self.served.loaded().map(|classifier| classifier.model().resource_name()).unwrap_or_default()
+        self.served.loaded().map(|models| models.classifier.model().resource_name()).unwrap_or_default()
     }
 
     /// The connections.
@@ -160,11 +162,12 @@ impl Server {
             .send_compressed(CompressionEncoding::Gzip)
             .send_compressed(CompressionEncoding::Zstd);
         let models = ModelServiceServer::new(ModelHandlers::new(Arc::clone(&self.served), limits));
-        let mut names = vec!["depeche.v1.ClassifierService", "depeche.v1.ModelService", "grpc.health.v1.Health"];
+        let mut names =
+            vec![classifier_service_server::SERVICE_NAME, model_service_server::SERVICE_NAME, health_server::SERVICE_NAME];
         let mut routes = self.health_routes().add_service(classifier).add_service(models);
         // Without tokens anybody could reload.
         if self.config.tokens.is_some() {
-            names.push("depeche.v1.AdminService");
+            names.push(admin_service_server::SERVICE_NAME);
             routes = routes.add_service(self.admin_service());
         }
         Front::Grpc(Arc::new(self.gate(reflected(routes, &names))))
@@ -172,7 +175,7 @@ impl Server {
 
     /// What answers those who operate the server.
     fn admin_front(&self, registry: Registry) -> Front {
-        let names = ["depeche.v1.AdminService", "grpc.health.v1.Health"];
+        let names = [admin_service_server::SERVICE_NAME, health_server::SERVICE_NAME];
         let routes = reflected(self.health_routes().add_service(self.admin_service()), &names);
         Front::Admin(Arc::new(AdminGate { gate: self.gate(routes), registry }))
     }
@@ -227,10 +230,8 @@ impl Server {
 
     /// Reloads when told to, or when a file changes, until the order to stop.
     async fn obey(&self, orders: &mut mpsc::Receiver<Order>) -> Order {
-        let files = |files: Vec<_>| Watched::new(files, self.config.watch.unwrap_or(Duration::MAX / 4));
-        let mut models = files(self.reloader.files());
-        let mut secrets = files(self.secret_files());
-        let is_watching = self.config.watch.is_some();
+        let mut models = Watched::new(self.reloader.files(), self.config.watch);
+        let mut secrets = Watched::new(self.secret_files(), self.config.watch);
         loop {
             tokio::select! {
                 order = orders.recv() => match order {
@@ -242,15 +243,15 @@ impl Server {
                     Some(stop) => return stop,
                     None => return Order::Drain,
                 },
-                () = models.changed(), if is_watching => {
+                () = models.changed() => {
                     let _ = self.reloader.reload(Trigger::Watch, false, false).await;
                 }
-                () = secrets.changed(), if is_watching => self.reload_secrets(),
+                () = secrets.changed() => self.reload_secrets(),
             }
         }
     }
 
-    fn secret_files(&self) -> Vec<std::path::PathBuf> {
+    fn secret_files(&self) -> Vec<PathBuf> {
         let tokens = self.config.tokens.iter().map(|tokens| tokens.file().to_owned());
         self.config.tls.iter().flat_map(|tls| tls.files()).chain(tokens).collect()
     }
@@ -258,7 +259,7 @@ impl Server {
     /// Reads certificates and tokens anew; where they are refused, those before go on.
     fn reload_secrets(&self) {
         let refused = |what: &str, error: &dyn std::error::Error| {
-            let reason = super::errors::chain(error);
+            let reason = chain(error);
             tracing::error!(reason, "{what} refused; what was read before goes on");
         };
         if let Some(tls) = &self.config.tls {

@@ -16,7 +16,7 @@ use crate::model::{Article, Classifier, Options, Priors};
 /// A second model, and what is known of how it differs.
 #[derive(Debug)]
 pub struct Shadow {
-    classifier: Arc<Classifier>,
+    classifier: Classifier,
     answering: String,
     since: SystemTime,
     free: Arc<Semaphore>,
@@ -59,7 +59,7 @@ impl Answered {
 impl Shadow {
     /// Lets `classifier` label beside the model named `answering`.
     #[must_use]
-    pub fn new(classifier: Arc<Classifier>, answering: String, metrics: Arc<Metrics>) -> Self {
+    pub fn new(classifier: Classifier, answering: String, metrics: Arc<Metrics>) -> Self {
         Self {
             classifier,
             answering,
@@ -72,7 +72,7 @@ impl Shadow {
 
     /// The model that labels.
     #[must_use]
-    pub fn classifier(&self) -> &Arc<Classifier> {
+    pub fn classifier(&self) -> &Classifier {
         &self.classifier
     }
 

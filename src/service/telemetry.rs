@@ -4,17 +4,16 @@
 //! `depeche`. Every attribute is bounded: methods and reasons are lists in the code, labels those of the models that are served. No text of an
 //! article is ever in them.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Histogram, Meter, MeterProvider, NoopMeterProvider};
-use tonic::{Code, Status};
+use tonic::Code;
 
 use super::admission::Admission;
-use super::errors::reason_of;
 use super::pb;
-use super::served::Served;
+use super::served::{Models, Served};
 
 /// Bounds of durations in seconds: a call takes from 0.1 ms to, for a batch, some seconds.
 const SECONDS: [f64; 14] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 25.0];
@@ -34,8 +33,6 @@ pub struct Metrics {
     reloads: Counter<u64>,
     compared: Counter<u64>,
     connections: Counter<u64>,
-    /// Attributes of passages, made once.
-    roles: OnceLock<[[KeyValue; 1]; 2]>,
 }
 
 impl Metrics {
@@ -63,7 +60,6 @@ impl Metrics {
             compared: counter("depeche.shadow.articles", "Articles that the shadow model has labelled, by both labels."),
             connections: counter("depeche.connections", "Connections that ended, by how."),
             meter,
-            roles: OnceLock::new(),
         }
     }
 
@@ -94,11 +90,11 @@ impl Metrics {
                     let name = KeyValue::new("name", model.name.clone());
                     observer.observe(1, &[KeyValue::new("role", role), name, KeyValue::new("version", model.version.clone())]);
                 };
-                if let Some(classifier) = served.loaded() {
+                if let Some(Models { classifier, shadow }) = served.loaded().as_deref() {
                     tell("answering", classifier.model());
-                }
-                if let Some(shadow) = served.shadow() {
-                    tell("shadow", shadow.classifier().model());
+                    if let Some(shadow) = shadow {
+                        tell("shadow", shadow.classifier().model());
+                    }
                 }
             })
             .build();
@@ -118,9 +114,9 @@ impl Metrics {
         self.calls.record(duration.as_secs_f64(), told);
     }
 
-    /// A call, or an article of a stream, was answered by an error.
-    pub fn refused(&self, error: &Status) {
-        self.refusals.add(1, &[KeyValue::new("reason", reason_of(error))]);
+    /// A call, or an article of a stream, was answered by an error with this reason.
+    pub fn refused(&self, reason: &'static str) {
+        self.refusals.add(1, &[KeyValue::new("reason", reason)]);
     }
 
     /// An article was answered.
@@ -132,11 +128,9 @@ impl Metrics {
             }
         }
         let noise = response.passages.iter().filter(|passage| passage.role() == pb::Role::TickerNoise).count();
-        let [body_role, noise_role] =
-            self.roles.get_or_init(|| [[KeyValue::new("role", "body")], [KeyValue::new("role", "ticker_noise")]]);
-        self.passages.add((response.passages.len() - noise) as u64, body_role);
+        self.passages.add((response.passages.len() - noise) as u64, &[KeyValue::new("role", "body")]);
         if noise > 0 {
-            self.passages.add(noise as u64, noise_role);
+            self.passages.add(noise as u64, &[KeyValue::new("role", "ticker_noise")]);
         }
         for reason in response.reasons() {
             self.reasons.add(1, &[KeyValue::new("reason", reason.as_str_name())]);

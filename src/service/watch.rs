@@ -4,6 +4,7 @@
 //! links to links, and needs no more than a look every few seconds. A file counts as changed once two looks in a row have found the same new
 //! state, so that one that is being written is not read.
 
+use std::future::pending;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
@@ -19,23 +20,24 @@ struct Look {
 #[derive(Debug)]
 pub struct Watched {
     files: Vec<PathBuf>,
-    interval: Duration,
+    interval: Option<Duration>,
     known: Vec<Option<Look>>,
     before: Vec<Option<Look>>,
 }
 
 impl Watched {
-    /// Looks at `files` now, and then every `interval`.
+    /// Looks at `files` now, and then every `interval`; never, where there is none.
     #[must_use]
-    pub fn new(files: Vec<PathBuf>, interval: Duration) -> Self {
-        let known = looks(&files);
+    pub fn new(files: Vec<PathBuf>, interval: Option<Duration>) -> Self {
+        let known = if interval.is_some() { looks(&files) } else { Vec::new() };
         Self { files, interval, before: known.clone(), known }
     }
 
     /// Done when a file has changed since the last time.
     pub async fn changed(&mut self) {
+        let Some(interval) = self.interval else { return pending().await };
         loop {
-            tokio::time::sleep(self.interval).await;
+            tokio::time::sleep(interval).await;
             let now = looks(&self.files);
             let is_settled = now == self.before;
             self.before = now;

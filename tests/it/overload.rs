@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use depeche::service::pb;
-use tonic::{Code, Status};
+use tonic::Code;
 use tonic_types::StatusExt;
 
 use crate::raw::{Raw, frame, reply};
-use crate::running::{Running, request, slow_batch};
+use crate::running::{Running, refusal, request, slow_batch};
 
 const BATCH: &str = "depeche.v1.ClassifierService/BatchClassify";
 const CLASSIFY: &str = "depeche.v1.ClassifierService/Classify";
@@ -40,10 +40,6 @@ async fn whole_batch(raw: &mut Raw) -> Duration {
     started.elapsed()
 }
 
-fn reason(status: &Status) -> String {
-    status.get_details_error_info().unwrap().reason
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deadline_stops_a_batch_in_its_middle_and_frees_its_worker() {
     let server = one_worker();
@@ -53,7 +49,7 @@ async fn a_deadline_stops_a_batch_in_its_middle_and_frees_its_worker() {
     let timeout = format!("{}u", whole.as_micros() / 4);
     let reply = raw.call(BATCH, &[("grpc-timeout", &timeout)], frame(&slow_batch())).await;
     let status = reply.status.unwrap();
-    assert_eq!((status.code(), reason(&status).as_str()), (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"));
+    assert_eq!(refusal(&status), (Code::DeadlineExceeded, "DEADLINE_EXCEEDED".into()));
     let freed = until_free(&mut raw).await;
     assert!(freed < whole / 2, "freed after {freed:?}; the whole batch takes {whole:?}");
 }
@@ -91,7 +87,7 @@ async fn a_deadline_ends_a_stream_that_waits_for_its_client() {
     let mut answers = client.stream_classify(call).await.unwrap().into_inner();
     assert!(answers.message().await.unwrap().is_some());
     let status = answers.message().await.unwrap_err();
-    assert_eq!((status.code(), reason(&status).as_str()), (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"));
+    assert_eq!(refusal(&status), (Code::DeadlineExceeded, "DEADLINE_EXCEEDED".into()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -105,7 +101,7 @@ async fn work_beyond_the_queue_is_refused_at_once_and_may_come_again() {
             break status;
         }
     };
-    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::ResourceExhausted, "OVERLOADED"));
+    assert_eq!(refusal(&refused), (Code::ResourceExhausted, "OVERLOADED".into()));
     assert!(refused.get_details_retry_info().unwrap().retry_delay.unwrap() > Duration::ZERO);
     // A small article needs no worker.
     assert_eq!(raw.call(CLASSIFY, &[], frame(&request("Un mot."))).await.status.unwrap().code(), Code::Ok);
@@ -132,7 +128,7 @@ async fn calls_and_streams_beyond_their_number_are_refused() {
     let mut raw = Raw::connect(&server.address()).await;
     let begun = raw.begin(BATCH, &[], frame(&slow_batch())).await;
     let status = raw.call(CLASSIFY, &[], frame(&request("Un mot."))).await.status.unwrap();
-    assert_eq!((status.code(), reason(&status).as_str()), (Code::ResourceExhausted, "OVERLOADED"));
+    assert_eq!(refusal(&status), (Code::ResourceExhausted, "OVERLOADED".into()));
     assert_eq!(status.message(), "overloaded: 1 calls are in flight, the limit; try again later");
     assert_eq!(reply(begun).await.status.unwrap().code(), Code::Ok);
     assert_eq!(raw.call(CLASSIFY, &[], frame(&request("Un mot."))).await.status.unwrap().code(), Code::Ok);
@@ -141,7 +137,7 @@ async fn calls_and_streams_beyond_their_number_are_refused() {
     let (items, queued) = tokio::sync::mpsc::channel::<pb::StreamClassifyRequest>(1);
     let open = client.stream_classify(tokio_stream::wrappers::ReceiverStream::new(queued)).await.unwrap();
     let status = client.stream_classify(tokio_stream::pending()).await.unwrap_err();
-    assert_eq!((status.code(), reason(&status).as_str()), (Code::ResourceExhausted, "OVERLOADED"));
+    assert_eq!(refusal(&status), (Code::ResourceExhausted, "OVERLOADED".into()));
     // Gone is gone: the place is free for another.
     drop((items, open));
     while client.stream_classify(tokio_stream::empty()).await.is_err() {}

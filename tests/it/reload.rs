@@ -5,9 +5,8 @@ use std::path::Path;
 use depeche::model::{Classifier, Model};
 use depeche::service::pb;
 use tonic::{Code, Status};
-use tonic_types::StatusExt;
 
-use crate::running::{Running, request, run, slow_batch};
+use crate::running::{Running, refusal, request, run, slow_batch};
 
 /// A folder with a model file that the server takes over from.
 struct Models {
@@ -57,10 +56,6 @@ async fn serving(server: &Running) -> String {
 async fn reload(server: &Running, allow: bool, validate: bool) -> Result<pb::ReloadModelResponse, Status> {
     let request = pb::ReloadModelRequest { allow_other_labels: allow, validate_only: validate };
     server.admin().await.reload_model(request).await.map(tonic::Response::into_inner)
-}
-
-fn refusal(status: &Status) -> (Code, String) {
-    (status.code(), status.get_details_error_info().unwrap().reason)
 }
 
 #[tokio::test(flavor = "multi_thread")]

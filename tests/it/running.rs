@@ -8,6 +8,8 @@ use depeche::service::pb;
 use depeche::service::pb::admin_service_client::AdminServiceClient;
 use depeche::service::pb::classifier_service_client::ClassifierServiceClient;
 use tonic::transport::Channel;
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
 
 /// A server on free ports; ended when dropped.
 pub(crate) struct Running {
@@ -141,6 +143,13 @@ pub(crate) async fn get(address: &str, path: &str) -> (u16, String) {
 pub(crate) fn run(args: &[&str]) -> (Option<i32>, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_depeche")).args(args).env_remove("RUST_LOG").output().unwrap();
     (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+/// Code and reason of an error; every one has an ErrorInfo of our domain.
+pub(crate) fn refusal(status: &Status) -> (Code, String) {
+    let info = status.get_details_error_info().unwrap_or_else(|| panic!("no ErrorInfo: {status:?}"));
+    assert_eq!(info.domain, "depeche.v1");
+    (status.code(), info.reason)
 }
 
 /// A request for an article.

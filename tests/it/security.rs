@@ -11,11 +11,10 @@ use depeche::service::pb::classifier_service_client::ClassifierServiceClient;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
 use tonic::metadata::MetadataValue;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Identity};
-use tonic::{Code, Request, Status};
-use tonic_types::StatusExt;
+use tonic::{Code, Request};
 
 use crate::raw::{Raw, frame};
-use crate::running::{Running, connect, request, run};
+use crate::running::{Running, connect, refusal, request, run};
 
 /// An authority, its certificate in PEM and a folder for files.
 struct Authority {
@@ -160,10 +159,6 @@ fn bearing<T>(message: T, token: &str) -> Request<T> {
     let mut request = Request::new(message);
     request.metadata_mut().insert("authorization", MetadataValue::try_from(format!("Bearer {token}")).unwrap());
     request
-}
-
-fn refusal(status: &Status) -> (Code, String) {
-    (status.code(), status.get_details_error_info().unwrap().reason)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,16 +11,15 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
 use crate::raw::{Raw, frame, framed};
-use crate::running::{Running, request};
+use crate::running::{Running, refusal, request};
 
 const CLASSIFY: &str = "depeche.v1.ClassifierService/Classify";
 
-/// Code, reason and message of a status; every error has an ErrorInfo of our domain.
+/// Code, reason and message of an error.
 fn error(status: &Option<Status>) -> (Code, String, String) {
     let status = status.as_ref().unwrap();
-    let info = status.get_details_error_info().unwrap_or_else(|| panic!("no ErrorInfo: {status:?}"));
-    assert_eq!(info.domain, "depeche.v1");
-    (status.code(), info.reason, status.message().to_owned())
+    let (code, reason) = refusal(status);
+    (code, reason, status.message().to_owned())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -47,6 +46,18 @@ async fn a_request_at_the_limit_passes_and_a_byte_more_does_not() {
     assert_eq!((code, reason.as_str()), (Code::ResourceExhausted, "REQUEST_TOO_LARGE"));
     assert_eq!(message, "the request has 4097 bytes as a message; the limit is 4096");
     assert!(reply.status.unwrap().get_details_retry_info().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_article_of_a_stream_over_the_limit_ends_it_with_the_same_error() {
+    let server = Running::start(&["--max-request-bytes", "4096", "--max-text-bytes", "3000", "--max-title-bytes", "1000"]);
+    let article = |text: &str| pb::StreamClassifyRequest { article: request(text).article, options: None };
+    let items = [article("Le sommet s'ouvre à Alger."), article(&"a ".repeat(4000))];
+    let mut answers = server.classifier().await.stream_classify(tokio_stream::iter(items)).await.unwrap().into_inner();
+    assert!(answers.message().await.unwrap().is_some());
+    let (code, reason, message) = error(&answers.message().await.err());
+    assert_eq!((code, reason.as_str()), (Code::ResourceExhausted, "REQUEST_TOO_LARGE"));
+    assert!(message.ends_with("bytes as a message; the limit is 4096"), "{message}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
