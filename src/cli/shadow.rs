@@ -4,9 +4,9 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::Context;
-use tonic::Request;
 use tonic::metadata::MetadataValue;
 use tonic::transport::Endpoint;
+use tonic::{Code, Request, Status};
 
 use crate::service::pb::admin_service_client::AdminServiceClient;
 use crate::service::pb::{GetShadowReportRequest, GetShadowReportResponse};
@@ -28,7 +28,11 @@ async fn report(address: &str, token: Option<&Path>) -> anyhow::Result<GetShadow
         request.metadata_mut().insert("authorization", value);
     }
     let answered = AdminServiceClient::new(channel).get_shadow_report(request).await;
-    answered.map(tonic::Response::into_inner).map_err(|status| anyhow::anyhow!("{}", status.message()))
+    let told = |status: &Status| match status.code() == Code::Unimplemented {
+        true => "no AdminService there; it is where the server was told to listen by --admin-listen".to_owned(),
+        false => status.message().to_owned(),
+    };
+    answered.map(tonic::Response::into_inner).map_err(|status| anyhow::Error::msg(told(&status)))
 }
 
 fn print(report: &GetShadowReportResponse) -> anyhow::Result<()> {

@@ -176,7 +176,10 @@ impl Reloader {
         match &done {
             Ok(Reloaded { model, previous }) if previous.is_empty() => tracing::debug!(model, trigger, "model loaded"),
             Ok(Reloaded { model, .. }) if validate_only => tracing::info!(model, trigger, "model checked"),
+            Ok(Reloaded { model, previous }) if model == previous => tracing::info!(model, trigger, "model unchanged"),
             Ok(Reloaded { model, previous }) => tracing::info!(model, previous, trigger, "model reloaded"),
+            // At the start there is none before; the process ends and says why.
+            Err(_) if self.served.loaded().is_none() => {}
             Err(error) => tracing::error!(trigger, reason = chain(error), "model refused; the one before goes on"),
         }
         self.metrics.reloaded(trigger, done.is_ok());

@@ -33,6 +33,9 @@ pub enum TlsError {
         /// Why.
         source: pem::Error,
     },
+    /// A file holds no private key.
+    #[error("{}: no private key in it", .0.display())]
+    NoKey(PathBuf),
     /// A file holds no certificate.
     #[error("{}: no certificate in it", .0.display())]
     NoCertificate(PathBuf),
@@ -116,7 +119,10 @@ fn config(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
             )
         }
     };
-    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|source| TlsError::Pem { file: files.key.clone(), source })?;
+    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|source| {
+        let file = files.key.clone();
+        if matches!(source, pem::Error::NoItemsFound) { TlsError::NoKey(file) } else { TlsError::Pem { file, source } }
+    })?;
     let mut config = builder.with_single_cert(certificates(&files.certificate)?, key).map_err(pair)?;
     // gRPC clients insist on it.
     config.alpn_protocols = vec![b"h2".to_vec()];

@@ -82,6 +82,12 @@ async fn a_new_file_takes_over_by_signal_by_watch_and_by_call() {
     let reloaded = reload(&server, false, false).await.unwrap();
     assert_eq!((reloaded.model, reloaded.changed), (serving(&server).await, true));
     assert!(!reload(&server, false, false).await.unwrap().changed);
+    server.log_until("model unchanged");
+
+    // Who asks for the shadow at the wrong door is told of the right one.
+    let (code, error) = run(&["inspect", "--server", &server.address()]);
+    assert_eq!(code, Some(1));
+    assert!(error.contains("no AdminService there") && error.contains("--admin-listen"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -206,6 +212,8 @@ fn a_start_without_a_model_fails_with_the_reason() {
     let file = folder.path().join("none");
     let (code, error) = run(&["serve", "--listen", "127.0.0.1:0", "--model", file.to_str().unwrap()]);
     assert_eq!(code, Some(1));
-    assert!(error.contains(&format!("error: model {}: ", file.display())), "{error}");
+    // Once, and as what it is: there was no model before.
+    assert!(error.starts_with(&format!("error: model {}: ", file.display())), "{error}");
+    assert_eq!(error.lines().count(), 1, "{error}");
     assert!(!Path::new(&file).exists());
 }

@@ -146,6 +146,8 @@ fn files_that_are_no_certificates_are_named() {
     assert!(serve(&files).contains("server.pem: no certificate in it"));
     let error = serve(&[files[0].clone(), "none.pem".into(), files[2].clone(), files[3].clone()]);
     assert!(error.contains("none.pem"), "{error}");
+    let error = serve(&[files[0].clone(), files[1].clone(), files[2].clone(), files[1].clone()]);
+    assert!(error.contains("server.pem: no private key in it"), "{error}");
     // A certificate and the key of another.
     authority.write("server.pem", &authority.signed("localhost", 2090).0);
     let error = serve(&files);
