@@ -32,6 +32,9 @@ struct Args {
     /// Measurements of each kind, in turn; medians are told
     #[arg(long, default_value_t = 5)]
     rounds: usize,
+    /// Sizes of the text in bytes
+    #[arg(long, value_delimiter = ',', default_values_t = [600, 4096, 20_480])]
+    bytes: Vec<usize>,
     /// Is the server that does nothing
     #[arg(long, hide = true)]
     nothing: bool,
@@ -175,7 +178,7 @@ fn scoring(classifier: &Classifier, text: &str, calls: usize) -> f64 {
 
 #[tokio::main]
 async fn main() {
-    let Args { calls, rounds, nothing, .. } = Args::parse();
+    let Args { calls, rounds, bytes, nothing, .. } = Args::parse();
     if nothing {
         return serve_nothing().await;
     }
@@ -194,7 +197,7 @@ async fn main() {
     let classifier = Classifier::new(Classifier::built_in_model().unwrap());
     println!("µs a call, medians of {rounds} rounds of {calls} calls");
     println!("  bytes  in flight   nothing  depeche  difference  scoring alone  ratio   latency nothing  depeche");
-    for bytes in [600, 4096, 20_480] {
+    for bytes in bytes {
         let text = text(bytes);
         for in_flight in [1, 64] {
             let (mut ours, mut theirs, mut alone) = ([vec![], vec![]], [vec![], vec![]], vec![]);

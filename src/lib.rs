@@ -10,6 +10,7 @@
 //!
 //! - [`page`] cuts a page into passages.
 //! - [`terms`] reads words and their character n-grams.
+//! - [`spill`] keeps on disk what does not fit into memory.
 //! - [`features`] turns them into sparse vectors.
 //! - [`model`] holds the heads, their calibration and the model file; [`model::Classifier`] answers for a page.
 //! - [`evaluate`] compares labels with the truth.
@@ -21,6 +22,7 @@
 
 pub mod page;
 pub mod terms;
+pub mod spill;
 pub mod features;
 pub mod model;
 pub mod evaluate;

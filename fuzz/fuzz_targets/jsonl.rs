@@ -100,7 +100,7 @@ fn check_refusal(error: &CorpusError, path: &PathBuf, bytes: &[u8], ending: &str
         | CorpusError::Field { file, line, .. } => {
             assert!(file == path && (1..=lines(bytes, ending)).contains(line), "{message}");
         }
-        CorpusError::Kind { .. } => panic!("{message}"),
+        CorpusError::Kind { .. } | CorpusError::Disk { .. } => panic!("{message}"),
         CorpusError::Unusable(_) => assert!(message.contains(&*path.to_string_lossy()), "{message}"),
     }
 }

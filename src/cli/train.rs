@@ -12,8 +12,9 @@ use super::{FieldArgs, parse_priors};
 use crate::features::Lexicon;
 use crate::model::file;
 use crate::model::{ClassWeights, HeadScores, Model, Priors};
+use crate::spill::Memory;
 use crate::train::search::{Point, Spread};
-use crate::train::{self as training, Fitting, Progress, Search, SearchParams, TakenOver, TrainParams};
+use crate::train::{self as training, Corpus, Fitting, Progress, Search, SearchParams, TakenOver, TrainParams};
 
 /// Trains a model from labelled articles
 #[derive(Debug, Args)]
@@ -75,6 +76,17 @@ pub struct TrainArgs {
     /// Folds of the cross-validation that calibrates the probabilities; 0: no calibration
     #[arg(long, value_name = "N", default_value_t = 5)]
     calibration_folds: usize,
+    /// How many of these folds are held out in turn and calibrated on; 0: all. Each takes nearly as long as the model itself, and with a hundred
+    /// thousand articles one tells enough
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    held_out_folds: usize,
+    /// Memory for texts, terms and vectors, such as 6G or 800M, at least 256M; what does not fit goes to temporary files, up to twice
+    /// the size of the texts. What is learnt is the same to the last bit. As much as it takes by default
+    #[arg(long, value_name = "SIZE", value_parser = memory)]
+    memory: Option<u64>,
+    /// The folder for temporary files, which have no names and are gone with the process; the system's by default
+    #[arg(long, value_name = "FOLDER")]
+    temporary_folder: Option<PathBuf>,
     /// Threads; 0: one a core. The model is the same for any number
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=512))]
     threads: u16,
@@ -128,17 +140,19 @@ pub(super) fn run(args: &TrainArgs) -> anyhow::Result<()> {
         tolerance: args.tolerance,
         max_iterations: args.max_iterations,
         calibration_folds: args.calibration_folds,
+        held_out_folds: args.held_out_folds,
         seed: args.seed,
         priors: args.priors.clone().unwrap_or_default(),
         lead_weight: args.lead_weight,
         lexicon: args.lexicon.as_deref().map(lexicon).transpose()?,
+        memory: Memory::new(args.memory, args.temporary_folder.clone().unwrap_or_else(std::env::temp_dir)),
     };
     rayon::ThreadPoolBuilder::new().num_threads(args.threads.into()).build_global().context("--threads")?;
     let stages = Stages::new();
     stages.stage("reading the data");
-    let articles = training::corpus::read(&args.data, &args.fields.names())?;
+    let corpus = Corpus::read(&args.data, &args.fields.names(), &params.memory)?;
     let pages = training::pages::read(&args.pages)?;
-    let trained = training::train(&params, &articles, &pages, &stages)?;
+    let trained = training::train(&params, corpus, &pages, &stages)?;
     stages.stage("writing the model");
     let bytes = trained.model.to_bytes()?;
     // What was just trained must load; a model that does not is never written.
@@ -148,7 +162,29 @@ pub(super) fn run(args: &TrainArgs) -> anyhow::Result<()> {
     for fitting in &trained.fittings {
         report(fitting, args)?;
     }
+    let written = params.memory.written();
+    if written > 0 {
+        let (mib, folder) = (written.div_ceil(1 << 20), params.memory.folder.display());
+        writeln!(anstream::stderr(), "temporary files: {mib} MiB in {folder}, gone by now")?;
+    }
     summary(&model, bytes.len(), args)
+}
+
+/// A number of bytes, with K, M, G or T for powers of 1024.
+fn memory(given: &str) -> Result<u64, String> {
+    const LEAST: u64 = 256 << 20;
+    let digits = given.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let shift = match given[digits.len()..].to_ascii_uppercase().trim_end_matches("IB").trim_end_matches('B') {
+        "" => 0,
+        "K" => 10,
+        "M" => 20,
+        "G" => 30,
+        "T" => 40,
+        _ => return Err("expected a number and K, M, G or T, such as 6G".into()),
+    };
+    let number: u64 = digits.parse().map_err(|_| "expected a number and K, M, G or T, such as 6G".to_owned())?;
+    let bytes = number.checked_mul(1 << shift).ok_or("more than there is")?;
+    if bytes < LEAST { Err(format!("{bytes} bytes; at least 256M are needed")) } else { Ok(bytes) }
 }
 
 fn init(file: &Path) -> anyhow::Result<Model> {

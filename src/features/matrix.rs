@@ -1,58 +1,272 @@
-//! The feature vectors of many documents, compressed by rows.
+//! The feature vectors of many documents, compressed by rows, in memory or on disk.
+//!
+//! In memory a row is `u32` columns beside `f32` values. What does not fit lies in a [temporary file](crate::spill), packed: for each block
+//! the factor that normalises its terms, then the id of each term and how often it occurs, three bytes in place of eight. Unpacked by the arithmetic that made it, a row has the same values to the last bit wherever it lies.
+
+use std::io;
+use std::ops::Range;
 
 use linfa::dataset::Records;
 
-/// A matrix of documents by features of which most entries are zero, in compressed rows: `u32` columns, `f32` values.
-#[derive(Debug, Clone, PartialEq)]
+use super::space::{Damping, Space, TermCounts};
+use crate::spill::{Memory, Spill};
+
+/// A matrix of documents by features of which most entries are zero.
+#[derive(Debug)]
 pub struct SparseMatrix {
     features: usize,
-    /// For each row, the end of its entries.
-    ends: Vec<usize>,
+    chunks: Vec<Chunk>,
+    entries: usize,
+    /// Bytes that the chunks in memory take.
+    bytes: u64,
+    /// Where other chunks are, where there may be any.
+    disk: Option<Disk>,
+}
+
+/// Some rows that lie together.
+#[derive(Debug)]
+struct Chunk {
+    /// The first of them.
+    first: usize,
+    /// For each row the end of its entries; on disk, of its bytes.
+    ends: Vec<u32>,
+    place: Place,
+}
+
+/// Where the rows of a chunk are.
+#[derive(Debug)]
+enum Place {
+    /// Columns, and their values.
+    Memory(Vec<u32>, Vec<f32>),
+    /// In the file, from this byte on.
+    Disk(u64),
+}
+
+/// Rows on disk, and how they are packed.
+#[derive(Debug)]
+struct Disk {
+    file: Spill,
+    limit: u64,
+    /// For each block its first feature, and the bytes of a term's id.
+    blocks: Vec<(u32, usize)>,
+    /// For each feature its idf.
+    idf: Vec<f32>,
+}
+
+/// Rows that are to become part of a matrix.
+#[derive(Debug, Default)]
+pub struct Rows {
+    ends: Vec<u32>,
+    columns: Vec<u32>,
+    values: Vec<f32>,
+    /// In place of columns and values, where rows are packed.
+    packed: Option<Vec<u8>>,
+    entries: usize,
+}
+
+/// Reads rows one after the other.
+#[derive(Debug)]
+pub struct Cursor<'a> {
+    matrix: &'a SparseMatrix,
+    /// The chunk of the row read last.
+    chunk: usize,
+    /// Bytes from disk, and where they begin in the file.
+    window: Vec<u8>,
+    begin: u64,
     columns: Vec<u32>,
     values: Vec<f32>,
 }
 
+/// Stands for a count that is as great or greater.
+const MANY: u8 = u8::MAX;
+
+/// Bytes that are read from disk at once.
+const WINDOW: usize = 1 << 20;
+
+/// Bytes of the id of a term among so many.
+fn id_bytes(terms: usize) -> usize {
+    match terms {
+        0..=0x1_0000 => 2,
+        0x1_0001..=0x100_0000 => 3,
+        _ => 4,
+    }
+}
+
+/// The value of a term that occurs `count` times.
+fn value(damping: Damping, count: u32, idf: f32, factor: f64) -> f32 {
+    #[expect(clippy::cast_possible_truncation, reason = "values are stored in single precision")]
+    let value = (damping.of(count) * f64::from(idf) * factor) as f32;
+    value
+}
+
+/// A place in a chunk, which is made of some megabytes of text.
+fn place(at: usize) -> u32 {
+    u32::try_from(at).unwrap_or(u32::MAX)
+}
+
+impl Rows {
+    /// No rows; packed, if they are for the disk.
+    #[must_use]
+    pub fn new(is_packed: bool) -> Self {
+        Self { packed: is_packed.then(Vec::new), ..Self::default() }
+    }
+
+    /// Adds the row of a document in `space`; an empty one where there is no document.
+    ///
+    /// # Panics
+    ///
+    /// When the counts are of another space.
+    pub fn push(&mut self, space: &Space, counts: Option<&TermCounts>) {
+        for (block, terms, factor) in counts.iter().flat_map(|counts| counts.blocks()) {
+            let (first, idf) = (space.first(block), space.blocks()[block].idf.as_slice());
+            self.entries += terms.len();
+            match &mut self.packed {
+                None => {
+                    let damping = Damping::new();
+                    self.columns.extend(terms.iter().map(|(term, _)| first + term));
+                    self.values.extend(terms.iter().map(|(term, count)| value(damping, *count, idf[*term as usize], factor)));
+                }
+                Some(bytes) => pack((terms, factor), id_bytes(idf.len()), bytes),
+            }
+        }
+        self.ends.push(place(self.packed.as_ref().map_or(self.columns.len(), Vec::len)));
+    }
+}
+
+/// The number of terms, the factor, the ids of all terms, their counts; then, for each count that stands for a greater one, that.
+fn pack((terms, factor): (&[(u32, u32)], f64), id_bytes: usize, bytes: &mut Vec<u8>) {
+    bytes.extend(place(terms.len()).to_le_bytes());
+    bytes.extend(factor.to_le_bytes());
+    bytes.extend(terms.iter().flat_map(|(term, _)| term.to_le_bytes().into_iter().take(id_bytes)));
+    bytes.extend(terms.iter().map(|(_, count)| u8::try_from(*count).unwrap_or(MANY)));
+    let many = terms.iter().filter(|(_, count)| *count >= u32::from(MANY));
+    bytes.extend(many.flat_map(|(_, count)| count.to_le_bytes()));
+}
+
+impl Disk {
+    /// Reads a packed row; nothing where it is none.
+    fn unpack(&self, mut bytes: &[u8], columns: &mut Vec<u32>, values: &mut Vec<f32>) -> Option<()> {
+        let damping = Damping::new();
+        columns.clear();
+        values.clear();
+        values.reserve(bytes.len() / 3);
+        if bytes.is_empty() {
+            return Some(());
+        }
+        for (first, id_bytes) in &self.blocks {
+            let terms = u32::from_le_bytes(*bytes.split_off(..4)?.first_chunk()?) as usize;
+            let factor = f64::from_le_bytes(*bytes.split_off(..8)?.first_chunk()?);
+            let ids = bytes.split_off(..terms * id_bytes)?;
+            let begin = columns.len();
+            match id_bytes {
+                2 => columns.extend(ids.as_chunks().0.iter().map(|id| first + u32::from(u16::from_le_bytes(*id)))),
+                3 => columns.extend(ids.as_chunks().0.iter().map(|[a, b, c]| first + u32::from_le_bytes([*a, *b, *c, 0]))),
+                _ => columns.extend(ids.as_chunks().0.iter().map(|id| first + u32::from_le_bytes(*id))),
+            }
+            let counts = bytes.split_off(..terms)?;
+            for (column, count) in columns[begin..].iter().zip(counts) {
+                let idf = *self.idf.get(*column as usize)?;
+                let count = match *count {
+                    MANY => u32::from_le_bytes(*bytes.split_off(..4)?.first_chunk()?),
+                    count => u32::from(count),
+                };
+                values.push(value(damping, count, idf, factor));
+            }
+        }
+        bytes.is_empty().then_some(())
+    }
+}
+
 impl SparseMatrix {
-    /// A matrix without rows, of `features` columns.
+    /// A matrix in memory, without rows, of `features` columns.
     #[must_use]
     pub fn new(features: usize) -> Self {
-        Self { features, ends: Vec::new(), columns: Vec::new(), values: Vec::new() }
+        Self { features, chunks: Vec::new(), entries: 0, bytes: 0, disk: None }
     }
 
-    /// The rows of all `parts`, in order.
+    /// A matrix of documents in `space`, without rows, which takes so much `memory` and goes on on disk.
     #[must_use]
-    pub fn concatenate(features: usize, parts: Vec<Self>) -> Self {
-        parts.into_iter().fold(Self::new(features), |mut whole, mut part| {
-            if whole.ends.is_empty() {
-                return part;
-            }
-            let before = whole.columns.len();
-            whole.ends.extend(part.ends.iter().map(|end| before + end));
-            whole.columns.append(&mut part.columns);
-            whole.values.append(&mut part.values);
-            whole
-        })
+    pub fn within(memory: &Memory, space: &Space) -> Self {
+        let blocks = space.blocks().iter().enumerate().map(|(at, block)| (space.first(at), id_bytes(block.idf.len())));
+        let idf = space.blocks().iter().flat_map(|block| block.idf.iter().copied()).collect();
+        let disk = Disk { file: Spill::new(memory), limit: memory.vectors(), blocks: blocks.collect(), idf };
+        Self { disk: Some(disk), ..Self::new(space.features()) }
     }
 
-    /// Adds a row: the vector of a document.
+    /// Whether the vectors of so many `bytes` of text may be too much for the memory, and are to be packed.
+    #[must_use]
+    pub fn is_full(&self, bytes: u64) -> bool {
+        // An entry of eight bytes for every byte or two of text.
+        self.disk.as_ref().is_some_and(|disk| self.bytes.saturating_add(bytes.saturating_mul(8)) > disk.limit)
+    }
+
+    /// Adds rows.
+    ///
+    /// # Errors
+    ///
+    /// When they can't be written to disk.
+    pub fn append(&mut self, rows: Rows) -> io::Result<()> {
+        let Rows { ends, mut columns, mut values, packed, entries } = rows;
+        let place = match (packed, &mut self.disk) {
+            (Some(bytes), Some(disk)) => Place::Disk(disk.file.append(&bytes)?),
+            _ => {
+                columns.shrink_to_fit();
+                values.shrink_to_fit();
+                self.bytes += 8 * columns.len() as u64;
+                Place::Memory(columns, values)
+            }
+        };
+        self.chunks.push(Chunk { first: self.rows(), ends, place });
+        self.entries += entries;
+        Ok(())
+    }
+
+    /// Adds the chunks of a matrix in the same space behind those of this one.
+    ///
+    /// # Errors
+    ///
+    /// When what lies on disk can't be copied.
+    pub fn join(&mut self, other: Self) -> io::Result<()> {
+        for Chunk { ends, place, .. } in other.chunks {
+            let place = match (place, &other.disk, &mut self.disk) {
+                (Place::Disk(begin), Some(from), Some(to)) => {
+                    let mut bytes = vec![0; ends.last().copied().unwrap_or(0) as usize];
+                    from.file.read(begin, &mut bytes)?;
+                    Place::Disk(to.file.append(&bytes)?)
+                }
+                (place, _, _) => place,
+            };
+            self.chunks.push(Chunk { first: self.rows(), ends, place });
+        }
+        self.entries += other.entries;
+        self.bytes += other.bytes;
+        Ok(())
+    }
+
+    /// Adds a row to a matrix that is in memory as a whole: the vector of a document.
     ///
     /// # Panics
     ///
     /// When a column is not below the number of features.
     pub fn push_vector(&mut self, entries: &[(u32, f64)]) {
+        if self.chunks.is_empty() {
+            self.chunks.push(Chunk { first: 0, ends: Vec::new(), place: Place::Memory(Vec::new(), Vec::new()) });
+        }
+        let Some(Chunk { ends, place: Place::Memory(columns, values), .. }) = self.chunks.last_mut() else { return };
         for (column, value) in entries {
             assert!((*column as usize) < self.features, "column {column} of {}", self.features);
-            self.columns.push(*column);
+            columns.push(*column);
             #[expect(clippy::cast_possible_truncation, reason = "values are stored in single precision")]
-            self.values.push(*value as f32);
+            values.push(*value as f32);
         }
-        self.ends.push(self.columns.len());
+        ends.push(place(columns.len()));
+        self.entries += entries.len();
     }
 
     /// The number of rows.
     #[must_use]
     pub fn rows(&self) -> usize {
-        self.ends.len()
+        self.chunks.last().map_or(0, |chunk| chunk.first + chunk.ends.len())
     }
 
     /// The number of columns.
@@ -64,21 +278,82 @@ impl SparseMatrix {
     /// The number of stored entries.
     #[must_use]
     pub fn entries(&self) -> usize {
-        self.columns.len()
+        self.entries
     }
 
-    /// The entries of a row: column and value.
-    pub fn row(&self, row: usize) -> impl Iterator<Item = (usize, f32)> {
-        let (columns, values) = self.entries_of(row);
-        columns.iter().map(|column| *column as usize).zip(values.iter().copied())
-    }
-
-    /// The columns of a row's entries, and their values.
+    /// Bytes on disk.
     #[must_use]
-    pub fn entries_of(&self, row: usize) -> (&[u32], &[f32]) {
-        let start = if row == 0 { 0 } else { self.ends[row - 1] };
-        let range = start..self.ends[row];
-        (&self.columns[range.clone()], &self.values[range])
+    pub fn bytes_on_disk(&self) -> u64 {
+        self.disk.as_ref().map_or(0, |disk| disk.file.length())
+    }
+
+    /// Whether a row has no entries.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such row.
+    #[must_use]
+    pub fn is_empty(&self, row: usize) -> bool {
+        let chunk = &self.chunks[self.chunk_of(row)];
+        chunk.range(row).is_empty()
+    }
+
+    fn chunk_of(&self, row: usize) -> usize {
+        self.chunks.partition_point(|chunk| chunk.first <= row) - 1
+    }
+
+    /// Reads rows, soonest in their order.
+    #[must_use]
+    pub fn cursor(&self) -> Cursor<'_> {
+        Cursor { matrix: self, chunk: 0, window: Vec::new(), begin: 0, columns: Vec::new(), values: Vec::new() }
+    }
+}
+
+impl Chunk {
+    fn range(&self, row: usize) -> Range<usize> {
+        let at = row - self.first;
+        let begin = if at == 0 { 0 } else { self.ends[at - 1] };
+        begin as usize..self.ends[at] as usize
+    }
+}
+
+impl Cursor<'_> {
+    /// The columns of a row's entries, and their values.
+    ///
+    /// # Errors
+    ///
+    /// When the row can't be read from disk.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such row.
+    pub fn row(&mut self, row: usize) -> io::Result<(&[u32], &[f32])> {
+        let mut chunk = &self.matrix.chunks[self.chunk];
+        if row < chunk.first || row - chunk.first >= chunk.ends.len() {
+            self.chunk = self.matrix.chunk_of(row);
+            chunk = &self.matrix.chunks[self.chunk];
+        }
+        let range = chunk.range(row);
+        match (&chunk.place, &self.matrix.disk) {
+            (Place::Memory(columns, values), _) => Ok((&columns[range.clone()], &values[range])),
+            (Place::Disk(_), None) => Err(io::ErrorKind::NotFound.into()),
+            (Place::Disk(first), Some(disk)) => {
+                let begin = first + range.start as u64;
+                let within = |at: u64| usize::try_from(at.checked_sub(self.begin)?).ok();
+                let is_there = within(begin).is_some_and(|at| at + range.len() <= self.window.len());
+                if !is_there {
+                    let rest = chunk.ends.last().map_or(0, |end| *end as usize) - range.start;
+                    self.window.resize(rest.min(WINDOW.max(range.len())), 0);
+                    disk.file.read(begin, &mut self.window)?;
+                    self.begin = begin;
+                }
+                let at = usize::try_from(begin - self.begin).unwrap_or(usize::MAX);
+                let bytes = &self.window[at..][..range.len()];
+                let unpacked = disk.unpack(bytes, &mut self.columns, &mut self.values);
+                unpacked.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "a vector on disk was changed"))?;
+                Ok((&self.columns, &self.values))
+            }
+        }
     }
 }
 

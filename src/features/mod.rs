@@ -4,11 +4,13 @@
 //! - [`lexicon`]: words and the concepts that they stand for
 //! - [`reading`]: texts as numbered words
 //! - [`tally`]: how often each term stands in a document
+//! - [`counter`]: in how many documents each term is, for a space to be made
 //! - [`space`]: blocks of features with their idf; a [`Document`] becomes a sparse vector
 //! - [`score`]: the sums of a document's weights, without the vector
 //! - [`shape`]: a passage's form and surroundings as terms
 //! - [`matrix`]: the vectors of a whole corpus
 
+pub mod counter;
 pub mod lexicon;
 pub mod matrix;
 pub mod reading;
@@ -22,12 +24,13 @@ use std::ops::Range;
 
 use crate::terms::{Reader, Word};
 
+pub use counter::Counting;
 pub use lexicon::Lexicon;
-pub use matrix::{SparseMatrix, SparseRows};
+pub use matrix::{Cursor, SparseMatrix, SparseRows};
 pub use reading::{Part, Reading};
 pub use score::Scorer;
 pub use shape::ShapeTerms;
-pub use space::{Block, BlockConfig, BlockKind, Field, Space};
+pub use space::{Block, BlockConfig, BlockKind, Field, Space, TermCounts};
 pub use tally::{Tally, Tokens};
 pub use vocabulary::Vocabulary;
 

@@ -11,13 +11,14 @@ use std::borrow::Borrow;
 use std::ops::Range;
 use std::sync::LazyLock;
 
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::counter::Counting;
 use super::lexicon::Relations;
-use super::reading::{Reading, between};
+use super::reading::between;
 use super::tally::{Counted, Tally, Terms, Tokens};
 use super::{Document, Lexicon, Occurrence, Vocabulary};
+use crate::spill::Memory;
 use crate::terms::Reader;
 
 /// What the terms of a block are.
@@ -145,19 +146,6 @@ impl Default for Damping {
     }
 }
 
-/// A space whose terms are met rather than known: each new one gets the next id of its block.
-struct Growing<'a>(&'a mut [Counter]);
-
-impl Terms for Growing<'_> {
-    fn id(&mut self, block: usize, term: &str) -> Option<u32> {
-        Some(self.0[block].vocabulary.intern(term))
-    }
-
-    fn has_beginnings(&self, _: usize) -> bool {
-        false
-    }
-}
-
 impl Terms for &Space {
     fn id(&mut self, block: usize, term: &str) -> Option<u32> {
         self.blocks[block].vocabulary.get(term)
@@ -177,6 +165,24 @@ fn has_beginnings(block: &Block) -> bool {
         Some((last, _)) if term[..last].chars().nth(min - 1).is_some() => block.vocabulary.get(&term[..last]).is_some(),
         _ => true,
     })
+}
+
+/// A document's vector as it was counted: the value of a term is (1 + ln tf) · idf times the factor of its block.
+#[derive(Debug, Default)]
+pub struct TermCounts {
+    /// The terms of all blocks, with their counts.
+    terms: Vec<(u32, u32)>,
+    /// For each block the end of its terms, and its factor.
+    ends: Vec<(usize, f64)>,
+}
+
+impl TermCounts {
+    /// For each block its index, its terms with their counts, and its factor.
+    pub fn blocks(&self) -> impl Iterator<Item = (usize, &[(u32, u32)], f64)> {
+        let begins = std::iter::once(0).chain(self.ends.iter().map(|(end, _)| *end));
+        let blocks = begins.zip(&self.ends).enumerate();
+        blocks.map(|(block, (begin, (end, factor)))| (block, &self.terms[begin..*end], *factor))
+    }
 }
 
 impl Borrow<BlockConfig> for Block {
@@ -207,19 +213,12 @@ impl Space {
         Self { lexicon, ..self }
     }
 
-    /// Learns vocabulary and idf of each block from `documents`. Threads count documents apart, and what
-    /// they counted is put together in the order of the documents, so that their number leaves no trace.
+    /// Learns vocabulary and idf of each block from `documents`, in memory; see [`Counting`].
     #[must_use]
     pub fn fit(configs: Vec<BlockConfig>, lexicon: Option<Lexicon>, documents: &[&Document<'_>]) -> Self {
-        let counted = Counted { blocks: &configs, lexicon: lexicon.as_ref() };
-        let share = documents.len().div_ceil(rayon::current_num_threads()).max(1);
-        let counters = documents.par_chunks(share).map(|documents| count(&counted, documents));
-        let empty = || configs.iter().map(|_| Counter::default()).collect();
-        let counters: Vec<Counter> = counters
-            .reduce(empty, |left, right| left.into_par_iter().zip(right).map(|(left, right)| left.merge(right)).collect());
-        let total = u32::try_from(documents.len()).unwrap_or(u32::MAX);
-        let blocks = configs.into_par_iter().zip(counters).map(|(config, counter)| counter.select(config, total)).collect();
-        Self::new(blocks).with_lexicon(lexicon)
+        let mut counting = Counting::new(configs, lexicon, &Memory::default());
+        counting.add(documents);
+        counting.finish_in_memory()
     }
 
     /// What a [`Tally`] counts in this space.
@@ -342,84 +341,38 @@ impl Space {
         let damping = Damping::new();
         entries.clear();
         tally.count(&self.counted(), &mut &*self, tokens, |block, terms| {
-            let begin = entries.len();
-            let mut squares = 0.0;
-            for (term, count) in terms {
-                let value = damping.of(*count) * f64::from(self.blocks[block].idf[*term as usize]);
-                squares += value * value;
-                entries.push((self.firsts[block] + term, value));
-            }
-            let factor = if squares > 0.0 { self.scales[block] / libm::sqrt(squares) } else { 0.0 };
-            entries[begin..].iter_mut().for_each(|(_, value)| *value *= factor);
+            let (first, idf, factor) = (self.firsts[block], &self.blocks[block].idf, self.factor(block, terms));
+            let value = |term: u32, count: u32| damping.of(count) * f64::from(idf[term as usize]) * factor;
+            entries.extend(terms.iter().map(|(term, count)| (first + term, value(*term, *count))));
         });
     }
-}
 
-/// Counts for each block in how many of the `documents` each term is.
-fn count(counted: &Counted<'_, BlockConfig>, documents: &[&Document<'_>]) -> Vec<Counter> {
-    let mut counters: Vec<Counter> = counted.blocks.iter().map(|_| Counter::default()).collect();
-    let (mut reading, mut tally) = (Reading::large(), Tally::default());
-    // Ids last as long as the counters, so words keep their numbers.
-    let mut seen: Vec<Vec<u32>> = vec![Vec::new(); counters.len()];
-    for document in documents {
-        reading.clear();
-        let parts = reading.document(document);
-        let tokens = Tokens { reading: &reading, parts: &parts, shape: &document.shape };
-        tally.count(counted, &mut Growing(&mut counters), &tokens, |block, terms| {
-            let seen = &mut seen[block];
-            for (id, _) in terms {
-                let at = *id as usize;
-                if at >= seen.len() {
-                    seen.resize(at + 1, 0);
-                }
-                seen[at] += 1;
-            }
+    /// Puts the same vector into `counts`, as counts and factors. `found` is called for each block, in order, with its terms and their counts.
+    pub fn counts(
+        &self,
+        tally: &mut Tally,
+        tokens: &Tokens<'_>,
+        counts: &mut TermCounts,
+        mut found: impl FnMut(usize, &[(u32, u32)]),
+    ) {
+        counts.terms.clear();
+        counts.ends.clear();
+        tally.count(&self.counted(), &mut &*self, tokens, |block, terms| {
+            counts.terms.extend_from_slice(terms);
+            counts.ends.push((counts.terms.len(), self.factor(block, terms)));
+            found(block, terms);
         });
     }
-    counters.iter_mut().zip(seen).for_each(|(counter, seen)| counter.df = seen);
-    counters
-}
 
-/// The terms of a block, and in how many documents each is.
-#[derive(Debug, Default)]
-struct Counter {
-    vocabulary: Vocabulary,
-    /// For each term the documents that have it.
-    df: Vec<u32>,
-}
-
-impl Counter {
-    /// What both counted; `other` counted the documents that follow.
-    fn merge(mut self, other: Self) -> Self {
-        for (term, df) in other.vocabulary.iter().zip(other.df) {
-            let id = self.vocabulary.intern(term) as usize;
-            if id >= self.df.len() {
-                self.df.resize(id + 1, 0);
-            }
-            self.df[id] += df;
+    /// What brings the terms of a block, whose values are (1 + ln tf) · idf, to the norm of the block.
+    fn factor(&self, block: usize, terms: &[(u32, u32)]) -> f64 {
+        let (damping, idf) = (Damping::new(), &self.blocks[block].idf);
+        let mut squares = 0.0;
+        for (term, count) in terms {
+            let value = damping.of(*count) * f64::from(idf[*term as usize]);
+            squares += value * value;
         }
-        self
-    }
-
-    /// Keeps the terms that `config` wants, with their idf over `total` documents. Those in many documents come first, by powers of
-    /// two, so that what is needed all the time lies close together; within a power they stay in the order in which they were met, so that
-    /// what is needed together, the n-grams of a word, does too.
-    fn select(self, config: BlockConfig, total: u32) -> Block {
-        let mut kept: Vec<(u32, usize, &str)> = (self.df.iter().zip(0..).zip(self.vocabulary.iter()))
-            .map(|((df, at), term)| (*df, at, term))
-            .filter(|(df, _, _)| *df >= config.min_df.max(1))
-            .collect();
-        if config.max_features > 0 && kept.len() > config.max_features {
-            kept.select_nth_unstable_by(config.max_features, |(left_df, _, left), (right_df, _, right)| {
-                right_df.cmp(left_df).then(left.cmp(right))
-            });
-            kept.truncate(config.max_features);
-        }
-        kept.sort_unstable_by_key(|(df, at, _)| (df.leading_zeros(), *at));
-        let kept: Vec<(u32, &str)> = kept.into_iter().map(|(df, _, term)| (df, term)).collect();
-        #[expect(clippy::cast_possible_truncation, reason = "idf is stored in single precision")]
-        let idf = kept.iter().map(|(df, _)| idf(total, *df) as f32).collect();
-        Block { idf, vocabulary: kept.iter().map(|(_, term)| term).collect(), config }
+        if squares > 0.0 { self.scales[block] / libm::sqrt(squares) } else { 0.0 }
     }
 }
 

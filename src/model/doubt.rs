@@ -18,7 +18,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::classifier::Reason;
-use crate::features::{Block, BlockKind, Document, Field, Reading, Space, Tally, Tokens, space};
+use crate::features::{Block, BlockKind, Field, Space, space};
 
 /// One training article in so many lies beyond a limit.
 const RARE: usize = 200;
@@ -42,7 +42,7 @@ pub struct DoubtLimits {
 
 /// What the words of a document are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Census {
+pub struct Census {
     words: u64,
     common: u64,
     unknown: u64,
@@ -81,41 +81,52 @@ pub fn words(space: &Space) -> Option<usize> {
     space.blocks().iter().position(is_words)
 }
 
-impl DoubtLimits {
-    /// The limits for the training articles `documents`, which `space` was fitted on; none where there are no articles
-    /// or no words among the features.
+/// Counts the words of training articles, which limits are made of.
+#[derive(Debug, Clone, Copy)]
+pub struct WordCounter<'a> {
+    block: &'a Block,
+    at: usize,
+    common_idf: f64,
+    unknown_idf: f32,
+}
+
+impl<'a> WordCounter<'a> {
+    /// A counter for so many training articles, which `space` was fitted on; none where there are no words among the
+    /// features.
     #[must_use]
-    pub fn fit(space: &Space, documents: &[&Document<'_>]) -> Option<Self> {
-        let of_words = words(space)?;
-        let block = &space.blocks()[of_words];
-        let total = u32::try_from(documents.len()).unwrap_or(u32::MAX);
-        let common_idf = space::idf(total, total / COMMON);
+    pub fn new(space: &'a Space, articles: usize) -> Option<Self> {
+        let at = words(space)?;
+        let block = &space.blocks()[at];
+        let total = u32::try_from(articles).unwrap_or(u32::MAX);
         let unknown_idf = block.idf.iter().copied().fold(0.0, f32::max);
-        // Only the words are counted: a space of its own, with the ids of the block.
-        let only_words = Space::new(vec![block.clone()]);
-        let (mut reading, mut tally) = (Reading::large(), Tally::default());
-        let mut taken: Vec<Census> = Vec::with_capacity(documents.len());
-        for document in documents {
-            reading.clear();
-            let parts = reading.document(document);
-            let tokens = Tokens { reading: &reading, parts: &parts, shape: &document.shape };
-            tally.count(&only_words.counted(), &mut &only_words, &tokens, |_, terms| {
-                taken.push(Census::take(block, reading.tokens().len(), terms, common_idf, unknown_idf));
-            });
-        }
+        Some(Self { block, at, common_idf: space::idf(total, total / COMMON), unknown_idf })
+    }
+
+    /// Counts an article of so many `words`, of which `terms` are those of a `block`; nothing for other blocks than that of
+    /// [`words`].
+    #[must_use]
+    pub fn take(&self, words: usize, block: usize, terms: &[(u32, u32)]) -> Option<Census> {
+        (block == self.at).then(|| Census::take(self.block, words, terms, self.common_idf, self.unknown_idf))
+    }
+
+    /// The limits for the articles that were counted; none where there are none.
+    #[must_use]
+    pub fn limits(&self, taken: &[Census]) -> Option<DoubtLimits> {
         let rare = taken.len() / RARE;
         let mut words: Vec<u64> = taken.iter().map(|census| census.words).collect();
         let mut unknown: Vec<f64> = taken.iter().map(|census| census.share(census.unknown)).collect();
         words.sort_unstable();
         unknown.sort_by(|left, right| right.total_cmp(left));
-        Some(Self {
+        Some(DoubtLimits {
             least_words: *words.get(rare)?,
-            common_idf,
+            common_idf: self.common_idf,
             most_unknown_to_common: taken.iter().map(|census| census.unknown_to_common()).fold(1.0, f64::max),
             most_unknown: *unknown.get(rare)?,
         })
     }
+}
 
+impl DoubtLimits {
     /// The reasons to doubt a document of so many `words`, of which `terms` are those of the `block` of [`words`].
     #[must_use]
     pub fn reasons(&self, block: &Block, words: usize, terms: &[(u32, u32)]) -> Vec<Reason> {
@@ -132,8 +143,22 @@ impl DoubtLimits {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::features::{BlockConfig, ShapeTerms};
+    use crate::features::{BlockConfig, Document, Reading, ShapeTerms, Tally, Tokens};
     use crate::model::fixture;
+
+    fn limits(space: &Space, documents: &[&Document<'_>]) -> Option<DoubtLimits> {
+        let counter = WordCounter::new(space, documents.len())?;
+        let (mut reading, mut tally, mut taken) = (Reading::default(), Tally::default(), Vec::new());
+        for document in documents {
+            reading.clear();
+            let parts = reading.document(document);
+            let tokens = Tokens { reading: &reading, parts: &parts, shape: &document.shape };
+            tally.count(&space.counted(), &mut &*space, &tokens, |block, terms| {
+                taken.extend(counter.take(reading.tokens().len(), block, terms));
+            });
+        }
+        counter.limits(&taken)
+    }
 
     fn document(text: &str) -> Document<'_> {
         Document::passage(text, 0..text.len())
@@ -177,13 +202,14 @@ mod tests {
         let documents: Vec<&Document<'_>> = documents.iter().collect();
         let config = BlockConfig { min_df: 1, ..fixture::block(&[]).config };
         let space = Space::fit(vec![config], None, &documents);
-        let limits = DoubtLimits::fit(&space, &documents).unwrap();
+        let of = |documents: &[&Document<'_>]| limits(&space, documents).unwrap();
+        let limits = of(&documents);
         assert_eq!(limits.least_words, 1);
         // One unknown word of one, to 0 + 1 common.
         assert!((limits.most_unknown - 1.0).abs() < 1e-12 && (limits.most_unknown_to_common - 1.0).abs() < 1e-12, "{limits:?}");
-        let limits = DoubtLimits::fit(&space, &documents[..199]).unwrap();
+        let limits = of(&documents[..199]);
         assert_eq!(limits.least_words, 1);
-        let limits = DoubtLimits::fit(&space, &documents[..198]).unwrap();
+        let limits = of(&documents[..198]);
         assert_eq!(limits.least_words, 3);
         assert!((limits.most_unknown - 1.0 / 3.0).abs() < 1e-12);
         // ln(199 / 40) + 1: the idf of a word of 39 among 198 articles.
@@ -192,7 +218,7 @@ mod tests {
 
     #[test]
     fn without_words_among_the_features_there_are_no_limits() {
-        assert_eq!(DoubtLimits::fit(&space(), &[]), None);
-        assert_eq!(DoubtLimits::fit(&Space::default(), &[&document("a")]), None);
+        assert_eq!(limits(&space(), &[]), None);
+        assert_eq!(limits(&Space::default(), &[&document("a")]), None);
     }
 }

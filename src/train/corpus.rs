@@ -3,10 +3,11 @@
 //! Every error names the file, the line (of the file, from 1) and the field.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs;
-use std::io::Read;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
+use super::store::check_ids;
 use crate::page;
 
 /// The names of the columns (CSV, TSV) or keys (JSON Lines) that hold an article's parts. Absent: the default name,
@@ -96,10 +97,23 @@ pub enum CorpusError {
         /// What is wrong with it.
         reason: String,
     },
+    /// Texts that don't fit into memory can't be written to disk, or read from there.
+    #[error("temporary files in {folder}")]
+    Disk {
+        /// The folder for temporary files.
+        folder: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The whole corpus can't be trained on.
     #[error("{0}")]
     Unusable(String),
 }
+
+/// Bytes that are read of a file at once.
+const BUFFER: usize = 1 << 16;
+
+const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// A row of a file: what each of the named fields holds.
 type Row = HashMap<String, String>;
@@ -164,66 +178,101 @@ impl FieldNames {
 /// [`CorpusError`] for the first line that can't be used, for an id that stands twice, and when there is no article.
 pub fn read(files: &[PathBuf], fields: &FieldNames) -> Result<Vec<LabelledArticle>, CorpusError> {
     let mut articles: Vec<LabelledArticle> = Vec::new();
-    for (nth, file) in files.iter().enumerate() {
-        let text = read_text(file)?;
-        let name = file.to_string_lossy().to_lowercase();
-        let before = articles.len();
-        let mut add = |line: usize, row: Row| fields.article((nth, file), line, row).map(|article| articles.push(article));
-        if name.ends_with(".jsonl") || name.ends_with(".jsonl.gz") {
-            read_json_lines(file, &text, fields, &mut add)?;
-        } else if name.ends_with(".csv") {
-            read_table(file, &text, b',', fields, &mut add)?;
-        } else if name.ends_with(".tsv") {
-            read_table(file, &text, b'\t', fields, &mut add)?;
-        } else {
-            return Err(CorpusError::Kind { file: file.clone() });
-        }
-        if articles.len() == before {
-            return Err(CorpusError::Unusable(format!("{}: no article in it", file.display())));
-        }
-    }
-    let mut seen: HashMap<&str, &LabelledArticle> = HashMap::new();
-    for article in &articles {
-        if let Some(first) = seen.insert(&article.id, article) {
-            let reason =
-                format!("the id {:?} stands already in {}, line {}", article.id, first.source.0.display(), first.source.1);
-            let (file, line) = article.source.clone();
-            return Err(CorpusError::Field { file, line, field: fields.id.clone().unwrap_or("id".into()), reason });
-        }
-    }
+    read_each(files, fields, |article| {
+        articles.push(article);
+        Ok(())
+    })?;
+    check_ids(articles.iter().map(|article| (article.id.as_str(), (article.source.0.as_path(), article.source.1))), fields)?;
     Ok(articles)
 }
 
-/// The text of a file, unpacked where its name ends in `.gz`, without a byte order mark.
-pub(crate) fn read_text(file: &Path) -> Result<String, CorpusError> {
-    let fail = |source| CorpusError::Read { file: file.to_owned(), source };
-    let mut bytes = fs::read(file).map_err(fail)?;
-    if file.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("gz")) {
-        let mut unpacked = Vec::new();
-        flate2::read::MultiGzDecoder::new(bytes.as_slice()).read_to_end(&mut unpacked).map_err(fail)?;
-        bytes = unpacked;
+/// Hands the articles of all `files`, in order, to `found`. JSON Lines are read a line at a time, tables a file at a time.
+pub(super) fn read_each(
+    files: &[PathBuf],
+    fields: &FieldNames,
+    mut found: impl FnMut(LabelledArticle) -> Result<(), CorpusError>,
+) -> Result<(), CorpusError> {
+    for (nth, file) in files.iter().enumerate() {
+        let name = file.to_string_lossy().to_lowercase();
+        let mut is_empty = true;
+        let mut add = |line: usize, row: Row| {
+            is_empty = false;
+            found(fields.article((nth, file), line, row)?)
+        };
+        if name.ends_with(".jsonl") || name.ends_with(".jsonl.gz") {
+            read_json_lines(file, fields, &mut add)?;
+        } else if name.ends_with(".csv") {
+            read_table(file, &read_text(file)?, b',', fields, &mut add)?;
+        } else if name.ends_with(".tsv") {
+            read_table(file, &read_text(file)?, b'\t', fields, &mut add)?;
+        } else {
+            return Err(CorpusError::Kind { file: file.clone() });
+        }
+        if is_empty {
+            return Err(CorpusError::Unusable(format!("{}: no article in it", file.display())));
+        }
     }
+    Ok(())
+}
+
+/// A file's bytes, unpacked where its name ends in `.gz`.
+fn open(file: &Path) -> Result<Box<dyn BufRead>, CorpusError> {
+    let opened = File::open(file).map_err(|source| CorpusError::Read { file: file.to_owned(), source })?;
+    let bytes = BufReader::with_capacity(BUFFER, opened);
+    if file.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("gz")) {
+        return Ok(Box::new(BufReader::with_capacity(BUFFER, flate2::bufread::MultiGzDecoder::new(bytes))));
+    }
+    Ok(Box::new(bytes))
+}
+
+/// The text of a file, unpacked where its name ends in `.gz`, without a byte order mark.
+fn read_text(file: &Path) -> Result<String, CorpusError> {
+    let mut bytes = Vec::new();
+    open(file)?.read_to_end(&mut bytes).map_err(|source| CorpusError::Read { file: file.to_owned(), source })?;
     let text = String::from_utf8(bytes).map_err(|error| {
         let byte = error.utf8_error().valid_up_to();
         let line = 1 + error.as_bytes()[..byte].iter().filter(|byte| **byte == b'\n').count();
         CorpusError::Encoding { file: file.to_owned(), line, byte }
     })?;
-    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
+    Ok(text.strip_prefix(BYTE_ORDER_MARK).map(str::to_owned).unwrap_or(text))
 }
 
-/// Hands each line that is not blank, with its number, to `found`; lines end with a line feed.
-pub(crate) fn for_each_line<E>(text: &str, mut found: impl FnMut(usize, &str) -> Result<(), E>) -> Result<(), E> {
-    text.split('\n').enumerate().filter(|(_, line)| !line.trim().is_empty()).try_for_each(|(at, line)| found(at + 1, line))
+/// Hands each line of a file that is not blank, with its number, to `found`; lines end with a line feed. The file is unpacked where its name
+/// ends in `.gz`, and read without a byte order mark.
+pub(super) fn for_each_line(
+    file: &Path,
+    mut found: impl FnMut(usize, &str) -> Result<(), CorpusError>,
+) -> Result<(), CorpusError> {
+    let mut lines = open(file)?;
+    let (mut bytes, mut line, mut read) = (Vec::new(), 0, 0);
+    loop {
+        bytes.clear();
+        let length = lines.read_until(b'\n', &mut bytes).map_err(|source| CorpusError::Read { file: file.to_owned(), source })?;
+        if length == 0 {
+            return Ok(());
+        }
+        line += 1;
+        let text = std::str::from_utf8(&bytes).map_err(|error| {
+            let byte = read + error.valid_up_to();
+            CorpusError::Encoding { file: file.to_owned(), line, byte }
+        })?;
+        let text = if line == 1 { text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text) } else { text };
+        if !text.trim().is_empty() {
+            found(line, text.strip_suffix('\n').unwrap_or(text))?;
+        }
+        read += length;
+    }
 }
 
 fn read_json_lines(
     file: &Path,
-    text: &str,
     fields: &FieldNames,
     add: &mut impl FnMut(usize, Row) -> Result<(), CorpusError>,
 ) -> Result<(), CorpusError> {
     let mut missing = fields.required();
-    for_each_line(text, |line, json| {
+    let mut is_blank = true;
+    for_each_line(file, |line, json| {
+        is_blank = false;
         let object: serde_json::Map<String, serde_json::Value> = serde_json::from_str(json)
             .map_err(|error| CorpusError::Syntax { file: file.to_owned(), line, reason: format!("no JSON object: {error}") })?;
         missing.retain(|name| !object.contains_key(*name));
@@ -244,7 +293,7 @@ fn read_json_lines(
         add(line, row)
     })?;
     match missing.first() {
-        Some(name) if !text.trim().is_empty() => Err(missing_column(file, name, None)),
+        Some(name) if !is_blank => Err(missing_column(file, name, None)),
         _ => Ok(()),
     }
 }

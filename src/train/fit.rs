@@ -110,7 +110,7 @@ impl Rows<'_> {
         let mut shown: Vec<(usize, usize, f32)> = chosen.iter().map(|at| (rows[*at], targets[*at], 1.0)).collect();
         if leads.weight > 0.0 {
             let of = |at: &usize| (rows[*at] + leads.first, targets[*at], leads.weight);
-            shown.extend(chosen.iter().map(of).filter(|(row, _, _)| matrix.row(*row).next().is_some()));
+            shown.extend(chosen.iter().map(of).filter(|(row, _, _)| !matrix.is_empty(*row)));
         }
         let records = SparseRows { matrix, rows: shown.iter().map(|(row, _, _)| *row).collect(), scales };
         let data = DatasetBase::new(records, shown.iter().map(|(_, target, _)| *target).collect());
@@ -132,12 +132,20 @@ impl Rows<'_> {
     }
 
     /// The logits of a model for the chosen rows, with their labels.
-    pub(super) fn predict(&self, model: &LinearModel, chosen: &[usize]) -> OutOfFold {
-        #[expect(clippy::cast_possible_truncation, reason = "stored in single precision")]
-        let of = |at: &usize| model.logits(self.matrix.row(self.rows[*at])).into_iter().map(|logit| logit as f32);
-        let logits = Array2::from_shape_vec((chosen.len(), self.labels.len()), chosen.iter().flat_map(of).collect());
+    ///
+    /// # Errors
+    ///
+    /// [`SolverError::Disk`], when a row can't be read.
+    pub(super) fn predict(&self, model: &LinearModel, chosen: &[usize]) -> Result<OutOfFold, SolverError> {
+        let mut cursor = self.matrix.cursor();
+        let mut logits = Vec::with_capacity(chosen.len() * self.labels.len());
+        for at in chosen {
+            #[expect(clippy::cast_possible_truncation, reason = "stored in single precision")]
+            logits.extend(model.logits(cursor.row(self.rows[*at])?).into_iter().map(|logit| logit as f32));
+        }
+        let logits = Array2::from_shape_vec((chosen.len(), self.labels.len()), logits);
         let labels = chosen.iter().map(|at| u32::try_from(self.targets[*at]).unwrap_or(u32::MAX)).collect();
-        OutOfFold { logits: logits.unwrap_or_default(), labels }
+        Ok(OutOfFold { logits: logits.unwrap_or_default(), labels })
     }
 }
 
@@ -160,7 +168,11 @@ fn fit(params: &TrainParams, settings: &HeadSettings, rows: &Rows<'_>) -> Result
     let (mut out_of_fold, mut fold_iterations) = (OutOfFold { logits: Array2::zeros((0, rows.labels.len())), labels: vec![] }, 0);
     if params.calibration_folds > 0 {
         // A fold's model is found sooner from the model of all rows, which is nearer than any other; where it begins is forgotten once it is found.
-        (out_of_fold, fold_iterations) = cross_validate(rows, &rows.folds(params), &|data| solver.fit_from(data, Some(&model)))?;
+        let mut folds = rows.folds(params);
+        if params.held_out_folds > 0 {
+            folds.truncate(params.held_out_folds);
+        }
+        (out_of_fold, fold_iterations) = cross_validate(rows, &folds, &|data| solver.fit_from(data, Some(&model)))?;
     }
     let temperature = calibration::temperature(&out_of_fold);
     #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "weights are stored in single precision")]
@@ -172,7 +184,7 @@ fn fit(params: &TrainParams, settings: &HeadSettings, rows: &Rows<'_>) -> Result
         labels: rows.labels.clone(),
         out_of_fold,
     };
-    if params.calibration_folds > 0 && head.out_of_fold.labels.len() < rows.rows.len() {
+    if params.calibration_folds > 0 && params.held_out_folds == 0 && head.out_of_fold.labels.len() < rows.rows.len() {
         let left_out = rows.rows.len() - head.out_of_fold.labels.len();
         tracing::warn!(rows = left_out, "left out of the calibration: without their fold a label would have no row");
     }
@@ -201,7 +213,7 @@ fn cross_validate(
         .flatten()
         .map(|fold| {
             let model = fit(&rows.data(&fold.kept))?;
-            Ok((model.iterations, rows.predict(&model, &fold.held_out), fold.held_out.as_slice()))
+            Ok((model.iterations, rows.predict(&model, &fold.held_out)?, fold.held_out.as_slice()))
         })
         .collect::<Result<_, SolverError>>()?;
     let iterations = predicted.iter().map(|(iterations, _, _)| iterations).sum();

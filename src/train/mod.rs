@@ -1,6 +1,7 @@
 //! Training: labelled articles and marked pages in, a model out.
 //!
 //! - [`corpus`]: labelled articles from JSON Lines, CSV and TSV
+//! - [`store`]: articles that may be too many for the memory
 //! - [`pages`]: marked pages
 //! - [`folds`]: cross-validation folds that keep groups together
 //! - [`lbfgs`]: a minimum from values and gradients
@@ -9,6 +10,7 @@
 //! - [`init`]: where the solver starts, given another model
 //! - [`fit`]: one head, fitted and calibrated
 //! - [`search`]: C and class weights by cross-validation
+//! - `vectors`: the features of a corpus, and the vectors of its articles
 //! - [`run`]: the whole training run
 
 pub mod corpus;
@@ -21,6 +23,8 @@ pub mod role;
 pub mod run;
 pub mod search;
 pub mod solver;
+pub mod store;
+mod vectors;
 
 pub use corpus::{CorpusError, FieldNames, LabelledArticle};
 pub use fit::Fitting;
@@ -28,6 +32,7 @@ pub use init::TakenOver;
 pub use pages::MarkedPage;
 pub use run::{TrainError, TrainParams, Trained, train};
 pub use search::{Search, SearchParams};
+pub use store::Corpus;
 
 /// Is told how a training run gets on, for a person who waits. `()` tells nobody.
 pub trait Progress: Sync {

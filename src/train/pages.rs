@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::corpus::{CorpusError, for_each_line, read_text};
+use super::corpus::{CorpusError, for_each_line};
 use crate::page::{self, Passage};
 
 /// A page with the kinds of its passages.
@@ -48,7 +48,7 @@ pub fn read(files: &[PathBuf]) -> Result<Vec<MarkedPage>, CorpusError> {
     let mut pages = Vec::new();
     for file in files {
         let before = pages.len();
-        for_each_line(&read_text(file)?, |line, json| {
+        for_each_line(file, |line, json| {
             let parsed: Line = serde_json::from_str(json).map_err(|error| CorpusError::Syntax {
                 file: file.clone(),
                 line,

@@ -6,11 +6,14 @@
 //! learnt.
 
 use std::borrow::Cow;
+use std::io;
 
-use super::corpus::{LabelledArticle, check_labels, counts};
+use super::corpus::{check_labels, counts};
 use super::fit::{Fitting, Leads, Rows, fit_head};
 use super::pages::MarkedPage;
-use super::run::{TrainError, TrainParams, vectors};
+use super::run::{TrainError, TrainParams};
+use super::store::Corpus;
+use super::vectors::of_documents;
 use crate::features::shape::{Page, Shapes};
 use crate::features::{BlockConfig, BlockKind, Document, Field, Reading, ShapeTerms, Space};
 use crate::model::role::{BODY, REPEATED};
@@ -41,12 +44,9 @@ struct Example<'a> {
 }
 
 /// Trains the head; there must be at least one page.
-pub(super) fn train(
-    params: &TrainParams,
-    articles: &[LabelledArticle],
-    pages: &[MarkedPage],
-) -> Result<(RoleHead, Fitting), TrainError> {
-    let examples = examples(articles, pages);
+pub(super) fn train(params: &TrainParams, corpus: &Corpus, pages: &[MarkedPage]) -> Result<(RoleHead, Fitting), TrainError> {
+    let articles = chosen(corpus).map_err(|source| params.disk(source))?;
+    let examples = examples(&articles, pages);
     let mut rows: Vec<Document<'_>> = Vec::new();
     let mut kinds: Vec<&str> = Vec::new();
     let mut groups: Vec<&str> = Vec::new();
@@ -73,10 +73,9 @@ pub(super) fn train(
     let labels: Vec<String> = counts.keys().map(|label| (*label).to_owned()).collect();
     let targets: Vec<usize> =
         kinds.iter().filter_map(|kind| labels.binary_search_by(|label| label.as_str().cmp(kind)).ok()).collect();
-    let documents: Vec<Option<&Document<'_>>> = rows.iter().map(Some).collect();
     let space = Space::fit(blocks(), None, &rows.iter().collect::<Vec<_>>());
-    let matrix = vectors(&space, &documents);
-    let rows = (0..documents.len()).collect();
+    let matrix = of_documents(&space, &rows).map_err(|source| params.disk(source))?;
+    let rows = (0..rows.len()).collect();
     let leads = Leads::default();
     let rows = Rows { head: "role", space: &space, matrix: &matrix, scales: &[], rows, targets, groups, labels, leads };
     let (mut head, fitting) = fit_head(params, &HeadSettings { c: C, ..HeadSettings::default() }, &rows)?;
@@ -98,25 +97,31 @@ fn blocks() -> Vec<BlockConfig> {
     vec![block("word", BlockKind::Words, 2, 10_000, 2.0), block("shape", BlockKind::Shape, 5, 0, 1.0)]
 }
 
-fn examples<'a>(articles: &'a [LabelledArticle], pages: &'a [MarkedPage]) -> Vec<Example<'a>> {
+/// The articles that are shown, each with its title, its text and its group.
+fn chosen(corpus: &Corpus) -> io::Result<Vec<(String, String, &str)>> {
+    let labels = corpus.labels();
+    let chosen = labels.len().min(ARTICLES);
+    let article = |at: usize| {
+        let at = at * labels.len() / chosen;
+        let (title, text) = corpus.article(at)?;
+        Ok((title, text, labels[at].group.as_deref().unwrap_or(&labels[at].id)))
+    };
+    (0..chosen).map(article).collect()
+}
+
+fn examples<'a>(articles: &'a [(String, String, &str)], pages: &'a [MarkedPage]) -> Vec<Example<'a>> {
     let marked = pages.iter().enumerate().map(|(at, page)| Example {
         text: Cow::Borrowed(&page.text),
         passages: page.passages.clone(),
         group: page.group.clone().unwrap_or_else(|| format!("page {at}")),
     });
-    let chosen = articles.len().min(ARTICLES);
-    let whole = (0..chosen).flat_map(|at| {
-        let article = &articles[at * articles.len() / chosen];
+    let whole = articles.iter().enumerate().flat_map(|(at, (title, text, group))| {
         let example = |text: Cow<'a, str>| {
             let passages = page::split(&text).into_iter().map(|passage| (passage, BODY.to_owned())).collect();
-            Example { text, passages, group: article.group.clone().unwrap_or_else(|| article.id.clone()) }
+            Example { text, passages, group: (*group).to_owned() }
         };
-        let lines = if at % 4 < 2 {
-            Cow::Borrowed(article.text.as_str())
-        } else {
-            Cow::Owned(format!("{}\n{}", article.title, article.text))
-        };
-        let line = (at % 2 == 0).then(|| example(Cow::Owned(one_line(&article.text))));
+        let lines = if at % 4 < 2 { Cow::Borrowed(text.as_str()) } else { Cow::Owned(format!("{title}\n{text}")) };
+        let line = (at % 2 == 0).then(|| example(Cow::Owned(one_line(text))));
         std::iter::once(example(lines)).chain(line)
     });
     marked.chain(whole).collect()

@@ -9,24 +9,24 @@
 //! learn from the same body passages that they will be given.
 
 use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
 
 use linfa::ParamGuard;
-use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use super::corpus::{CorpusError, LabelledArticle, check_labels, counts};
+use super::corpus::{CorpusError, check_labels, counts};
 use super::fit::{Fitting, Leads, Rows, fit_head};
 use super::pages::MarkedPage;
 use super::search::{SearchParams, search};
 use super::solver::{LogisticParams, SolverError};
+use super::store::{Corpus, Labels};
+use super::vectors::{Vectors, vectors};
 use super::{Progress, role};
-use crate::features::{Block, BlockConfig, BlockKind, Document, Field, Lexicon, Reading, Space, SparseMatrix, Tally, Tokens};
+use crate::features::{Block, BlockConfig, BlockKind, Field, Lexicon, Space, SparseMatrix};
 use crate::model::head::{InvalidPriors, Priors};
-use crate::model::role::{RoleScratch, body, passages};
-use crate::model::{
-    ClassWeights, DoubtLimits, Head, HeadSettings, LoadError, Model, RoleHead, RoleVerdict, Thresholds, Training, file,
-};
-use crate::page;
+use crate::model::{ClassWeights, Head, HeadSettings, LoadError, Model, Thresholds, Training, file};
+use crate::spill::Memory;
 
 /// Settings of a training run.
 #[derive(Debug, Clone)]
@@ -51,6 +51,8 @@ pub struct TrainParams {
     pub max_iterations: u64,
     /// Folds of the cross-validation that calibrates; 0: none.
     pub calibration_folds: usize,
+    /// How many of these folds are held out in turn and calibrated on; 0: all.
+    pub held_out_folds: usize,
     /// Shuffles the folds.
     pub seed: u64,
     /// How frequent labels are in use; heads not named get equal priors.
@@ -59,6 +61,15 @@ pub struct TrainParams {
     pub lead_weight: f32,
     /// Words and their concepts, for features beside the words themselves.
     pub lexicon: Option<Lexicon>,
+    /// How much memory texts, terms and vectors may take, and where the rest goes. The model is the same for any.
+    pub memory: Memory,
+}
+
+impl TrainParams {
+    /// The error of a temporary file.
+    pub(super) fn disk(&self, source: io::Error) -> TrainError {
+        TrainError::Disk { folder: self.memory.folder.clone(), source }
+    }
 }
 
 impl Default for TrainParams {
@@ -74,10 +85,12 @@ impl Default for TrainParams {
             tolerance: 1e-5,
             max_iterations: 2000,
             calibration_folds: 5,
+            held_out_folds: 0,
             seed: 0,
             priors: Priors::new(),
             lead_weight: 0.0,
             lexicon: None,
+            memory: Memory::default(),
         }
     }
 }
@@ -105,13 +118,18 @@ pub enum TrainError {
     /// The priors don't fit the labels.
     #[error("priors")]
     Priors(#[from] InvalidPriors),
+    /// What does not fit into memory can't be written to disk, or read from there.
+    #[error("temporary files in {}", .folder.display())]
+    Disk {
+        /// The folder for temporary files.
+        folder: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// The model's name can't be part of a resource name.
     #[error(transparent)]
     Name(LoadError),
 }
-
-/// Words of the text that are its lead: about a first paragraph.
-const LEAD_WORDS: usize = 60;
 
 /// Names of blocks, each with a weight.
 type BlockWeights = [(&'static str, f64); 7];
@@ -168,42 +186,30 @@ pub struct Trained {
 /// # Errors
 ///
 /// [`TrainError`], when the data or the settings can't be used, or the solver stops short of the minimum.
-pub fn train(
-    params: &TrainParams,
-    articles: &[LabelledArticle],
-    pages: &[MarkedPage],
-    progress: &dyn Progress,
-) -> Result<Trained, TrainError> {
-    check(params, articles)?;
+pub fn train(params: &TrainParams, corpus: Corpus, pages: &[MarkedPage], progress: &dyn Progress) -> Result<Trained, TrainError> {
+    check(params, corpus.labels())?;
     let mut fittings = Vec::new();
     let mut role = None;
     if !pages.is_empty() {
         progress.stage("fitting the role head");
-        let (head, fitting) = role::train(params, articles, pages)?;
+        let (head, fitting) = role::train(params, &corpus, pages)?;
         let kinds = head.head().labels.len();
         tracing::info!(rows = fitting.rows, iterations = fitting.iterations, kinds, "role head fitted");
         fittings.push(fitting);
         role = Some(head);
     }
-    progress.stage("reading terms");
-    let has_stances = articles.iter().any(|article| article.stance.is_some());
-    let documents = documents(articles, role.as_ref());
-    let with_body: Vec<&Document<'_>> = documents.iter().flatten().collect();
-    let space = Space::fit(blocks(params, has_stances), params.lexicon.clone(), &with_body);
-    let doubt = DoubtLimits::fit(&space, &with_body);
-    progress.stage("making vectors");
-    // Leads that count for nothing are not worth their vectors.
-    let led = if params.lead_weight > 0.0 { documents.as_slice() } else { &[] };
-    let leads: Vec<Option<Document<'_>>> = led.iter().map(|document| document.as_ref()?.lead(LEAD_WORDS)).collect();
-    let matrix = vectors(&space, &documents.iter().chain(&leads).map(Option::as_ref).collect::<Vec<_>>());
-    tracing::info!(articles = articles.len(), features = space.features(), entries = matrix.entries(), "vectors made");
-    let has_body = documents.iter().map(Option::is_some).collect();
-    let vectors = Vectors { params, articles, has_body, space: &space, matrix: &matrix, progress };
-    let (topic, fitting) = vectors.fit("topic", &TOPIC_WEIGHTS, params.lead_weight, |article| Some(article.topic.as_str()))?;
+    let has_stances = corpus.labels().iter().any(|labels| labels.stance.is_some());
+    let data_digest = digest(&corpus, pages, params.lexicon.as_ref()).map_err(|source| params.disk(source))?;
+    let Vectors { space, matrix, has_body, doubt } =
+        vectors(params, &corpus, role.as_ref(), blocks(params, has_stances), progress)?;
+    // From here on labels are enough, and the memory of the texts is wanted for other things.
+    let labels = corpus.into_labels();
+    let heads = Heads { params, labels: &labels, has_body, space: &space, matrix: &matrix, progress };
+    let (topic, fitting) = heads.fit("topic", &TOPIC_WEIGHTS, params.lead_weight, |labels| Some(&*labels.topic))?;
     fittings.push(fitting);
     let mut stance = None;
     if has_stances {
-        let (head, fitting) = vectors.fit("stance", &STANCE_WEIGHTS, 0.0, |article| article.stance.as_deref())?;
+        let (head, fitting) = heads.fit("stance", &STANCE_WEIGHTS, 0.0, |labels| labels.stance.as_deref())?;
         fittings.push(fitting);
         stance = Some(head);
     }
@@ -211,7 +217,7 @@ pub fn train(
         name: params.name.clone(),
         version: String::new(),
         noise_label: params.noise_label.clone(),
-        training: record(params, (articles, pages), &fittings),
+        training: Training { articles: labels.len() as u64, pages: pages.len() as u64, data_digest, ..record(params, &fittings) },
         document: space,
         topic,
         stance,
@@ -222,8 +228,8 @@ pub fn train(
     Ok(Trained { model, fittings })
 }
 
-/// What the model file says of the run.
-fn record(params: &TrainParams, (articles, pages): (&[LabelledArticle], &[MarkedPage]), fittings: &[Fitting]) -> Training {
+/// What the model file says of how the heads were fitted.
+fn record(params: &TrainParams, fittings: &[Fitting]) -> Training {
     let of = |name: &str| fittings.iter().find(|fitting| fitting.head == name);
     let scores = |name: &str| of(name).and_then(|fitting| fitting.scores.clone());
     let is_used = fittings.iter().filter_map(|fitting| fitting.taken_over).any(|taken_over| taken_over.is_used);
@@ -233,21 +239,19 @@ fn record(params: &TrainParams, (articles, pages): (&[LabelledArticle], &[Marked
         .map(|fitting| (fitting.head.clone(), fitting.settings.clone()))
         .collect();
     Training {
-        articles: articles.len() as u64,
-        pages: pages.len() as u64,
-        data_digest: digest(articles, pages, params.lexicon.as_ref()),
         topic: scores("topic"),
         stance: scores("stance"),
         role: scores("role"),
         settings,
         started_from: params.init.as_ref().filter(|_| is_used).map(|model| model.version.clone()),
+        ..Training::default()
     }
 }
 
-/// The vectors of all articles, which topic and stance share.
-struct Vectors<'a> {
+/// What topic and stance are fitted on: the vectors of all articles, which they share, and the labels.
+struct Heads<'a> {
     params: &'a TrainParams,
-    articles: &'a [LabelledArticle],
+    labels: &'a [Labels],
     /// For each article whether anything of it is body.
     has_body: Vec<bool>,
     space: &'a Space,
@@ -256,24 +260,21 @@ struct Vectors<'a> {
     progress: &'a dyn Progress,
 }
 
-impl Vectors<'_> {
+impl Heads<'_> {
     /// Fits the head called `name` on the articles that `label` gives one.
     fn fit(
         &self,
         name: &str,
         weights: &BlockWeights,
         lead_weight: f32,
-        label: impl Fn(&LabelledArticle) -> Option<&str>,
+        label: impl Fn(&Labels) -> Option<&str>,
     ) -> Result<(Head, Fitting), TrainError> {
-        let Self { params, articles, has_body, space, matrix, progress } = self;
-        let rows: Vec<(usize, &str)> = articles
-            .iter()
-            .enumerate()
-            .filter_map(|(row, article)| Some((row, label(article).filter(|_| has_body[row])?)))
-            .collect();
+        let Self { params, labels: all, has_body, space, matrix, progress } = self;
+        let rows: Vec<(usize, &str)> =
+            all.iter().enumerate().filter_map(|(row, labels)| Some((row, label(labels).filter(|_| has_body[row])?))).collect();
         let labels: Vec<String> = counts(rows.iter().map(|(_, label)| *label)).into_keys().map(str::to_owned).collect();
         let target = |label: &str| labels.binary_search_by(|other| other.as_str().cmp(label)).ok();
-        let group = |article: &'_ usize| articles[*article].group.as_deref().unwrap_or(&articles[*article].id);
+        let group = |row: &'_ usize| all[*row].group.as_deref().unwrap_or(&all[*row].id);
         let rows = Rows {
             head: name,
             space,
@@ -283,7 +284,7 @@ impl Vectors<'_> {
             groups: rows.iter().map(|(row, _)| group(row)).collect(),
             rows: rows.iter().map(|(row, _)| *row).collect(),
             labels,
-            leads: Leads { weight: lead_weight, first: articles.len() },
+            leads: Leads { weight: lead_weight, first: all.len() },
         };
         let found = params.search.as_ref().map(|grid| search(params, grid, &rows, *progress)).transpose()?;
         let given = HeadSettings { c: params.c, class_weights: params.class_weights, chosen_from: None };
@@ -299,10 +300,16 @@ impl Vectors<'_> {
 }
 
 /// Checks settings and labels before any long work.
-fn check(params: &TrainParams, articles: &[LabelledArticle]) -> Result<(), TrainError> {
+fn check(params: &TrainParams, articles: &[Labels]) -> Result<(), TrainError> {
     file::check_name(&params.name).map_err(TrainError::Name)?;
     if params.calibration_folds == 1 {
         return Err(TrainError::Setting("1 calibration fold: it must be 0 (none) or at least 2".into()));
+    }
+    if params.held_out_folds > params.calibration_folds {
+        let TrainParams { held_out_folds, calibration_folds, .. } = params;
+        return Err(TrainError::Setting(format!(
+            "{held_out_folds} folds to hold out: there are {calibration_folds} calibration folds"
+        )));
     }
     if let Some(grid) = &params.search {
         grid.check()?;
@@ -313,7 +320,7 @@ fn check(params: &TrainParams, articles: &[LabelledArticle]) -> Result<(), Train
     if !(0.0..=1.0).contains(&params.lead_weight) {
         return Err(TrainError::Setting(format!("a lead weight of {}: it must be 0 to 1", params.lead_weight)));
     }
-    let topics = counts(articles.iter().map(|article| article.topic.as_str()));
+    let topics = counts(articles.iter().map(|article| &*article.topic));
     check_labels("topic", &topics)?;
     if let Some(noise) = &params.noise_label {
         if !topics.contains_key(noise.as_str()) {
@@ -322,8 +329,8 @@ fn check(params: &TrainParams, articles: &[LabelledArticle]) -> Result<(), Train
                 "the noise label {noise:?} is no topic of the data; its topics are {known}"
             )));
         }
-        if let Some(article) = articles.iter().find(|article| article.topic == *noise && article.stance.is_some()) {
-            let (file, line) = article.source.clone();
+        if let Some(article) = articles.iter().find(|article| *article.topic == **noise && article.stance.is_some()) {
+            let (file, line) = (article.source.0.to_path_buf(), article.source.1);
             let reason = format!("a stance, but the topic is {noise:?}, which has none");
             return Err(CorpusError::Field { file, line, field: "stance".into(), reason }.into());
         }
@@ -379,61 +386,20 @@ fn scales(space: &Space, weights: &BlockWeights) -> Vec<f64> {
     blocks.flat_map(|(block, in_vector)| std::iter::repeat_n(scale(block, *in_vector), block.idf.len())).collect()
 }
 
-/// The body of each article. Where nothing of it is body, serving has its answer without looking at the terms, and
-/// there is nothing to be learnt: no document.
-fn documents<'a>(articles: &'a [LabelledArticle], role: Option<&RoleHead>) -> Vec<Option<Document<'a>>> {
-    let documents: Vec<Option<Document<'a>>> = articles
-        .par_iter()
-        .map_init(<(Reading, RoleScratch)>::default, |(reading, scratch), article| {
-            reading.clear();
-            let verdicts = match role {
-                Some(_) => passages(role, scratch, reading, &article.text).0,
-                // Nothing has to be read to know that all of it is body.
-                None => page::split(&article.text).into_iter().map(RoleVerdict::body).collect(),
-            };
-            let has_body = verdicts.iter().any(|verdict| !verdict.is_noise);
-            has_body.then(|| Document::article(&article.title, &article.text, body(&verdicts)))
-        })
-        .collect();
-    let empty = documents.iter().filter(|document| document.is_none()).count();
-    if empty > 0 {
-        tracing::warn!(articles = empty, "articles without any body passage teach nothing");
-    }
-    documents
-}
-
-/// A row for each document, empty where there is none.
-pub(super) fn vectors(space: &Space, documents: &[Option<&Document<'_>>]) -> SparseMatrix {
-    let share = documents.len().div_ceil(rayon::current_num_threads()).max(1);
-    let parts = documents.par_chunks(share).map(|documents| {
-        let (mut reading, mut tally, mut entries) = (Reading::large(), Tally::default(), Vec::new());
-        let mut matrix = SparseMatrix::new(space.features());
-        for document in documents {
-            entries.clear();
-            if let Some(document) = document {
-                reading.clear();
-                let parts = reading.document(document);
-                space.vector(&mut tally, &Tokens { reading: &reading, parts: &parts, shape: &document.shape }, &mut entries);
-            }
-            matrix.push_vector(&entries);
-        }
-        matrix
-    });
-    let parts: Vec<SparseMatrix> = parts.collect();
-    SparseMatrix::concatenate(space.features(), parts)
-}
-
 /// SHA-256 of everything that is learnt from, each part preceded by its length.
-fn digest(articles: &[LabelledArticle], pages: &[MarkedPage], lexicon: Option<&Lexicon>) -> String {
+fn digest(corpus: &Corpus, pages: &[MarkedPage], lexicon: Option<&Lexicon>) -> io::Result<String> {
     let mut hasher = Sha256::new();
     let mut add = |part: &str| {
         hasher.update((part.len() as u64).to_le_bytes());
         hasher.update(part);
     };
-    for LabelledArticle { id, title, text, topic, stance, group, .. } in articles {
-        [id.as_str(), title, text, topic, stance.as_deref().unwrap_or(""), group.as_deref().unwrap_or("")]
-            .into_iter()
-            .for_each(&mut add);
+    let mut labels = corpus.labels().iter();
+    for chunk in 0..corpus.chunks() {
+        for ((title, text), Labels { id, topic, stance, group, .. }) in corpus.texts(chunk)?.iter().zip(&mut labels) {
+            [id, title, text, topic, stance.as_deref().unwrap_or(""), group.as_deref().unwrap_or("")]
+                .into_iter()
+                .for_each(&mut add);
+        }
     }
     for page in pages {
         add(&page.text);
@@ -442,5 +408,5 @@ fn digest(articles: &[LabelledArticle], pages: &[MarkedPage], lexicon: Option<&L
     if let Some(lexicon) = lexicon {
         add(&lexicon.to_text());
     }
-    file::hexadecimal(&hasher.finalize())
+    Ok(file::hexadecimal(&hasher.finalize()))
 }

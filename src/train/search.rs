@@ -192,7 +192,7 @@ fn path(
     for c in cs {
         let settings = HeadSettings { c: *c, class_weights, chosen_from: None };
         let model = rows.solver(params, &settings)?.fit_from(&data, before.as_ref())?;
-        predicted.push((model.iterations, rows.predict(&model, &fold.held_out)));
+        predicted.push((model.iterations, rows.predict(&model, &fold.held_out)?));
         before = Some(model);
         progress.advance();
     }

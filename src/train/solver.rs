@@ -18,6 +18,7 @@
 //! Each evaluation reads every row once: its logits, and at once what they add to the gradient. Sums over rows are taken in blocks
 //! of fixed bounds and added in their order, so that the result is the same to the last bit on any number of threads.
 
+use std::io;
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
@@ -91,6 +92,9 @@ pub enum SolverError {
         /// Why the solver stopped.
         reason: String,
     },
+    /// Vectors that don't fit into memory can't be read from disk.
+    #[error("vectors on disk")]
+    Disk(#[from] io::Error),
     /// An error of linfa's own.
     #[error(transparent)]
     Linfa(#[from] linfa::Error),
@@ -188,7 +192,7 @@ impl ValidLogisticParams {
     pub fn loss<'a>(&self, data: &DatasetBase<SparseRows<'a>, Array1<usize>>, model: &LinearModel) -> Result<f64, SolverError> {
         let loss = Loss::new(self, data)?;
         let parameters = loss.parameters_of(model);
-        Ok(loss.evaluate(&parameters, &mut vec![0.0; parameters.len()]))
+        Ok(loss.evaluate(&parameters, &mut vec![0.0; parameters.len()])?)
     }
 
     /// [`Fit::fit`], beginning at another model of the same columns and labels: the nearer it is, the less there is to do.
@@ -207,7 +211,17 @@ impl ValidLogisticParams {
     ) -> Result<LinearModel, SolverError> {
         let loss = Loss::new(self, data)?;
         let parameters = start.map_or_else(|| vec![0.0; loss.parameters()], |start| loss.parameters_of(start));
-        let found = minimise(parameters, &loss.diagonal(), self.limits, |at, gradient| loss.evaluate(at, gradient));
+        let mut failed = None;
+        let found = minimise(parameters, &loss.diagonal()?, self.limits, |at, gradient| {
+            // What is not a number ends the search.
+            loss.evaluate(at, gradient).unwrap_or_else(|error| {
+                failed = Some(error);
+                f64::NAN
+            })
+        });
+        if let Some(error) = failed {
+            return Err(error.into());
+        }
         let Minimum { parameters, iterations, gradient, short_of_tolerance } = found;
         match short_of_tolerance {
             None => Ok(loss.model(&parameters, iterations)),
@@ -220,12 +234,13 @@ impl ValidLogisticParams {
 }
 
 impl LinearModel {
-    /// For each label the logit of a row.
-    pub fn logits(&self, row: impl Iterator<Item = (usize, f32)>) -> Vec<f64> {
+    /// For each label the logit of a row: its columns, and their values.
+    #[must_use]
+    pub fn logits(&self, (columns, values): (&[u32], &[f32])) -> Vec<f64> {
         let mut logits = self.bias.clone();
-        for (feature, value) in row {
-            for (logit, weight) in logits.iter_mut().zip(self.weights.row(feature)) {
-                *logit += f64::from(value) * weight;
+        for (feature, value) in columns.iter().zip(values) {
+            for (logit, weight) in logits.iter_mut().zip(self.weights.row(*feature as usize)) {
+                *logit += f64::from(*value) * weight;
             }
         }
         logits
@@ -233,9 +248,11 @@ impl LinearModel {
 }
 
 impl PredictInplace<SparseRows<'_>, Array1<usize>> for LinearModel {
+    /// A row that can't be read from disk gets `usize::MAX`, which is no label.
     fn predict_inplace(&self, rows: &SparseRows<'_>, labels: &mut Array1<usize>) {
+        let mut cursor = rows.matrix.cursor();
         for (label, row) in labels.iter_mut().zip(&rows.rows) {
-            *label = greatest(&self.logits(rows.matrix.row(*row)));
+            *label = cursor.row(*row).map_or(usize::MAX, |row| greatest(&self.logits(row)));
         }
     }
 
@@ -349,24 +366,26 @@ impl<'a> Loss<'a> {
 
     /// A guess at the diagonal of the inverse Hessian: the Hessian's own at zero, where every label has the probability 1/k, to the power of
     /// [`TRUST`].
-    fn diagonal(&self) -> Vec<f64> {
+    fn diagonal(&self) -> io::Result<Vec<f64>> {
         #[expect(clippy::cast_precision_loss, reason = "a model has few labels")]
         let p = 1.0 / self.labels as f64;
         let bend = p * (1.0 - p);
         let mut squares = vec![0.0; self.features];
+        let mut cursor = self.rows.matrix.cursor();
         for (row, weight) in self.rows.rows.iter().zip(&self.weights) {
-            for (feature, value) in self.rows.matrix.row(*row) {
-                squares[feature] += weight * f64::from(value) * f64::from(value);
+            let (columns, values) = cursor.row(*row)?;
+            for (feature, value) in columns.iter().zip(values) {
+                squares[*feature as usize] += weight * f64::from(*value) * f64::from(*value);
             }
         }
         let inverse = |second: f64| libm::pow(second, -TRUST);
         let squares = squares.iter().flat_map(|squares| std::iter::repeat_n(*squares, self.width));
         let weights = squares.zip(self.scales()).map(|(squares, scale)| inverse(bend * squares * scale * scale + self.penalty));
-        weights.chain(std::iter::repeat_n(inverse(bend), self.width)).collect()
+        Ok(weights.chain(std::iter::repeat_n(inverse(bend), self.width)).collect())
     }
 
     /// The loss at `parameters`, and its gradient.
-    fn evaluate(&self, parameters: &[f64], gradient: &mut [f64]) -> f64 {
+    fn evaluate(&self, parameters: &[f64], gradient: &mut [f64]) -> io::Result<f64> {
         let split = self.features * self.width;
         let weights: Vec<f64> = parameters[..split].iter().zip(self.scales()).map(|(weight, scale)| weight * scale).collect();
         let bias = &parameters[split..];
@@ -388,7 +407,7 @@ impl<'a> Loss<'a> {
                     _ => self.block::<0>(range.clone(), &weights, bias, sums),
                 }
             })
-            .collect();
+            .collect::<io::Result<_>>()?;
         let blocks: Vec<_> = self.blocks.iter().map(|(_, sums)| sums.lock().unwrap_or_else(PoisonError::into_inner)).collect();
         let add = |(at, slope): (usize, &mut f64)| *slope = blocks.iter().map(|sums| sums[at]).sum();
         gradient.par_iter_mut().with_min_len(1 << 14).enumerate().for_each(add);
@@ -397,18 +416,18 @@ impl<'a> Loss<'a> {
             squares += weight * weight;
             *slope = scale * *slope + self.penalty * weight;
         }
-        costs.iter().sum::<f64>() + 0.5 * self.penalty * squares
+        Ok(costs.iter().sum::<f64>() + 0.5 * self.penalty * squares)
     }
 
     /// The loss of some rows, weighted; what they add to the gradient goes into `sums`. `WIDTH` is the width, or 0.
-    fn block<const WIDTH: usize>(&self, range: Range<usize>, weights: &[f64], bias: &[f64], sums: &mut [f64]) -> f64 {
+    fn block<const WIDTH: usize>(&self, range: Range<usize>, weights: &[f64], bias: &[f64], sums: &mut [f64]) -> io::Result<f64> {
         let width = if WIDTH == 0 { self.width } else { WIDTH };
         let mut cost = 0.0;
         let mut logits = vec![0.0; width];
+        let mut cursor = self.rows.matrix.cursor();
         for at in range {
-            let (matrix, row) = (self.rows.matrix, self.rows.rows[at]);
             logits.copy_from_slice(bias);
-            let (columns, values) = matrix.entries_of(row);
+            let (columns, values) = cursor.row(self.rows.rows[at])?;
             if WIDTH == 1 {
                 // Several sums side by side: in one, each product would wait for the one before.
                 let mut lanes = [0.0; LANES];
@@ -444,7 +463,7 @@ impl<'a> Loss<'a> {
             let sums = &mut sums[self.features * width..];
             sums.iter_mut().zip(&logits).for_each(|(sum, error)| *sum += error);
         }
-        cost
+        Ok(cost)
     }
 
     /// The loss of a row; its logits become their derivatives.

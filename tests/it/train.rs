@@ -1,13 +1,15 @@
 //! Training as a whole, on a part of the corpus: a start from another model, and a search for settings.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 use std::sync::LazyLock;
 
 use depeche::features::Lexicon;
-use depeche::model::{Article, ClassWeights, Classifier, HeadSettings, Model, Options};
+use depeche::model::{Article, ClassWeights, Classifier, Head, HeadSettings, Model, Options};
+use depeche::spill::Memory;
 use depeche::train::{
-    FieldNames, Fitting, LabelledArticle, MarkedPage, SearchParams, TrainParams, Trained, corpus, pages, train,
+    Corpus, FieldNames, Fitting, LabelledArticle, MarkedPage, SearchParams, TrainParams, Trained, corpus, pages, train,
 };
 
 /// One article in twelve.
@@ -32,7 +34,18 @@ fn params() -> TrainParams {
 }
 
 fn trained(params: &TrainParams) -> Trained {
-    train(params, &ARTICLES, &PAGES, &()).unwrap()
+    train(params, Corpus::in_memory(ARTICLES.clone()), &PAGES, &()).unwrap()
+}
+
+/// The same with so little memory that texts, terms and vectors go to disk, and the bytes that went there.
+fn trained_on_disk(params: &TrainParams, limit: u64) -> (Trained, u64) {
+    let folder = tempfile::tempdir().unwrap();
+    let memory = Memory::new(Some(limit), folder.path().to_owned());
+    let mut corpus = Corpus::new(&memory);
+    ARTICLES.iter().for_each(|article| corpus.push(article.clone()).unwrap());
+    let trained = train(&TrainParams { memory: memory.clone(), ..params.clone() }, corpus, &PAGES, &()).unwrap();
+    assert_eq!(folder.path().read_dir().unwrap().count(), 0);
+    (trained, memory.written())
 }
 
 /// The model as its file gives it back.
@@ -99,7 +112,7 @@ fn where_the_solver_starts_does_not_tell_where_it_ends() {
         .filter(|article| article.topic != "diplomacy")
         .map(|article| LabelledArticle { stance: None, ..article.clone() })
         .collect();
-    let other = train(&TrainParams { lexicon: None, ..params.clone() }, &part, &[], &()).unwrap();
+    let other = train(&TrainParams { lexicon: None, ..params.clone() }, Corpus::in_memory(part), &[], &()).unwrap();
     let warm = trained(&TrainParams { init: Some(reloaded(&other)), ..params });
     let [role, topic, stance] = [0, 1, 2].map(|at| warm.fittings[at].taken_over.unwrap());
     assert_eq!((role.features, role.is_used, stance.labels, stance.is_used), (0, false, 0, false));
@@ -115,7 +128,7 @@ fn most_of_the_articles_are_a_head_start() {
     let cold = trained(&params);
     let most: Vec<LabelledArticle> =
         ARTICLES.iter().enumerate().filter(|(at, _)| at % 20 > 0).map(|(_, of)| of.clone()).collect();
-    let other = train(&params, &most, &PAGES, &()).unwrap();
+    let other = train(&params, Corpus::in_memory(most), &PAGES, &()).unwrap();
     let warm = trained(&TrainParams { init: Some(reloaded(&other)), ..params });
     let (cold, warm) = (iterations(&cold), iterations(&warm));
     assert!(warm.iter().sum::<u64>() < cold.iter().sum(), "{warm:?} {cold:?}");
@@ -132,7 +145,7 @@ fn a_model_of_something_else_leaves_no_trace() {
             ..LabelledArticle::default()
         })
         .collect();
-    let other = train(&TrainParams { noise_label: None, ..params.clone() }, &foreign, &[], &()).unwrap();
+    let other = train(&TrainParams { noise_label: None, ..params.clone() }, Corpus::in_memory(foreign), &[], &()).unwrap();
     let warm = trained(&TrainParams { init: Some(reloaded(&other)), ..params.clone() });
     assert!(warm.fittings.iter().all(|fitting| !fitting.taken_over.unwrap().is_used));
     assert!(warm.model.to_bytes().unwrap() == trained(&params).model.to_bytes().unwrap());
@@ -202,7 +215,7 @@ fn class_weights_say_what_is_learnt_and_not_how_frequent_labels_are() {
         .collect();
     let probability = |class_weights| {
         let params = TrainParams { class_weights, c: 1e-6, calibration_folds: 0, ..TrainParams::default() };
-        let model = train(&params, &articles, &[], &()).unwrap().model;
+        let model = train(&params, Corpus::in_memory(articles.clone()), &[], &()).unwrap().model;
         Classifier::new(model).classify(Article { title: "", text: "inconnu" }, &Options::default()).unwrap().topic.probability
     };
     // A text without any known word, and next to no weight on the data: both labels are as likely, whatever the weights.
@@ -210,4 +223,42 @@ fn class_weights_say_what_is_learnt_and_not_how_frequent_labels_are() {
         let found = probability(class_weights);
         assert!((found - 0.5).abs() < 1e-3, "{class_weights}: {found}");
     }
+}
+
+/// About 700 KB of text in chunks of 64 KB, and of 4 KB; of vectors a part is in memory at first, then nothing.
+#[test]
+fn little_memory_gives_the_same_bytes_on_any_number_of_threads() {
+    let params = TrainParams { calibration_folds: 3, ..params() };
+    let bytes = |trained: &Trained| trained.model.to_bytes().unwrap();
+    let expected = bytes(&trained(&params));
+    let text: usize = ARTICLES.iter().map(|article| article.title.len() + article.text.len()).sum();
+    for (limit, threads) in [(4 << 20, 2), (1 << 18, 1), (1 << 18, 2)] {
+        let (trained, written) = on(threads, || trained_on_disk(&params, limit));
+        assert!(written > text as u64 / 2, "{written} of {text}");
+        assert!(bytes(&trained) == expected, "{limit} bytes, {threads} threads");
+    }
+}
+
+#[test]
+fn a_folder_for_temporary_files_that_is_not_there_is_named() {
+    let memory = Memory::new(Some(1 << 20), "/there/is/no/such/folder".into());
+    let corpus = Corpus::in_memory(ARTICLES.clone());
+    let error = train(&TrainParams { memory, ..params() }, corpus, &[], &()).unwrap_err();
+    assert_eq!(error.to_string(), "temporary files in /there/is/no/such/folder");
+}
+
+#[test]
+fn one_fold_held_out_calibrates_on_that_fold_alone() {
+    let params = TrainParams { calibration_folds: 5, ..params() };
+    let all = trained(&params).model.topic;
+    let one = trained(&TrainParams { held_out_folds: 1, ..params.clone() }).model.topic;
+    assert_eq!(one.weights, all.weights);
+    let rows = one.out_of_fold.labels.len();
+    assert!((ARTICLES.len() / 6..=ARTICLES.len() / 4).contains(&rows), "{rows} of {}", ARTICLES.len());
+    // What is held out is predicted as it is when all are.
+    let predicted = |head: &Head| head.out_of_fold.logits.rows().into_iter().map(|row| format!("{row}")).collect::<HashSet<_>>();
+    assert!(predicted(&one).is_subset(&predicted(&all)));
+    let too_many = TrainParams { held_out_folds: 6, ..params };
+    let error = train(&too_many, Corpus::in_memory(ARTICLES.clone()), &[], &()).unwrap_err();
+    assert_eq!(error.to_string(), "6 folds to hold out: there are 5 calibration folds");
 }

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::features::Scorer;
+use crate::features::matrix::Rows;
+use crate::features::{Reading, Scorer, SparseMatrix};
+use crate::spill::Memory;
 
 fn block(name: &str, kind: BlockKind, field: Field) -> BlockConfig {
     BlockConfig { name: name.into(), kind, field, min_df: 1, max_features: 0, weight: 1.0 }
@@ -199,5 +201,85 @@ proptest! {
                 prop_assert!((sum - expected).abs() < 1e-9, "{} is not {}", sum, expected);
             }
         }
+    }
+}
+
+proptest! {
+    /// Whatever is counted in whatever order of spills, the space is the one of a single count, and a packed vector is the vector.
+    #[test]
+    fn a_space_and_its_vectors_are_the_same_on_disk(
+        texts in proptest::collection::vec("([abcé]{1,3} |abc ){1,40}", 1..12),
+        share in 1_usize..4,
+        limits in (0_u64..3000, 0_u64..3000),
+        max_features in 0_usize..6,
+    ) {
+        let documents: Vec<Document<'_>> = texts.iter().map(|text| Document::passage(text, 0..text.len())).collect();
+        let documents: Vec<&Document<'_>> = documents.iter().collect();
+        let configs = vec![
+            BlockConfig { max_features, ..block("word", BlockKind::Words, Field::Document) },
+            block("ngram", BlockKind::Ngrams { min: 1, max: 3 }, Field::Document),
+        ];
+        let memory = |limit| Memory::new(Some(limit), std::env::temp_dir());
+        let mut counting = Counting::new(configs.clone(), None, &memory(4 * limits.0));
+        for documents in documents.chunks(share) {
+            counting.add(documents);
+            counting.spill().unwrap();
+        }
+        let space = counting.finish().unwrap();
+        let expected = Space::fit(configs, None, &documents);
+        for (block, expected) in space.blocks().iter().zip(expected.blocks()) {
+            prop_assert_eq!(block.vocabulary.iter().collect::<Vec<_>>(), expected.vocabulary.iter().collect::<Vec<_>>());
+            prop_assert_eq!(&block.idf, &expected.idf);
+        }
+        let (mut reading, mut tally, mut counts) = (Reading::default(), Tally::default(), TermCounts::default());
+        let mut matrix = SparseMatrix::within(&memory(2 * limits.1), &space);
+        for documents in documents.chunks(share) {
+            let mut rows = Rows::new(matrix.is_full(0));
+            rows.push(&space, None);
+            for document in documents {
+                reading.clear();
+                let parts = reading.document(document);
+                let tokens = Tokens { reading: &reading, parts: &parts, shape: &document.shape };
+                space.counts(&mut tally, &tokens, &mut counts, |_, _| {});
+                rows.push(&space, Some(&counts));
+            }
+            matrix.append(rows).unwrap();
+        }
+        let mut cursor = matrix.cursor();
+        for (at, vector) in vectors(&space, &documents).iter().enumerate() {
+            let row = at + at / share + 1;
+            let (columns, values) = cursor.row(row).unwrap();
+            let expected: Vec<(u32, f32)> = vector.iter().map(|(column, value)| (*column, *value as f32)).collect();
+            prop_assert_eq!(columns.iter().copied().zip(values.iter().copied()).collect::<Vec<_>>(), expected);
+            prop_assert!(matrix.is_empty(at / share * (share + 1)));
+        }
+    }
+}
+
+#[test]
+fn a_term_that_is_frequent_beyond_a_byte_keeps_its_count_on_disk() {
+    let text = "a ".repeat(300) + &"b ".repeat(255) + &"c ".repeat(254) + "d";
+    let document = Document::passage(&text, 0..text.len());
+    let space = fit(vec![block("word", BlockKind::Words, Field::Document)], std::slice::from_ref(&document));
+    let mut reading = Reading::default();
+    let parts = reading.document(&document);
+    let mut counts = TermCounts::default();
+    space.counts(
+        &mut Tally::default(),
+        &Tokens { reading: &reading, parts: &parts, shape: &document.shape },
+        &mut counts,
+        |_, _| {},
+    );
+    let memory = Memory::new(Some(0), std::env::temp_dir());
+    let mut matrix = SparseMatrix::within(&memory, &space);
+    let mut rows = Rows::new(true);
+    rows.push(&space, Some(&counts));
+    matrix.append(rows).unwrap();
+    // Counts of 300, 255 and 254 in the ratio of 1 + ln of them; every idf is 1.
+    let mut cursor = matrix.cursor();
+    let (columns, values) = cursor.row(0).unwrap();
+    assert_eq!(columns, [0, 1, 2, 3]);
+    for (value, count) in values.iter().zip([300.0_f32, 255.0, 254.0, 1.0]) {
+        assert!((value / values[3] - (1.0 + count.ln())).abs() < 1e-5, "{value} {count}");
     }
 }

@@ -1,3 +1,5 @@
+use std::fs;
+
 use super::*;
 use std::io::Write;
 
@@ -105,9 +107,9 @@ fn a_stray_quote_is_found_where_it_opens() {
 
 #[test]
 fn what_is_not_utf8_is_found_by_line_and_byte() {
-    let (_folder, path) = file("a.jsonl", b"{}\n{\"text\": \"\xe9\"}");
+    let (_folder, path) = file("a.jsonl", b"{\"text\":\"a\",\"topic\":\"b\"}\n{\"text\": \"\xe9\"}");
     let error = read(std::slice::from_ref(&path), &FieldNames::default()).unwrap_err().to_string();
-    assert!(error.ends_with("a.jsonl, line 2: not UTF-8 (byte 13 of the file)"), "{error}");
+    assert!(error.ends_with("a.jsonl, line 2: not UTF-8 (byte 35 of the file)"), "{error}");
     let missing = read(&[path.with_file_name("none.jsonl")], &FieldNames::default()).unwrap_err();
     assert!(matches!(missing, CorpusError::Read { .. }));
 }

@@ -1,0 +1,395 @@
+//! Counting in how many documents each term is, on any number of threads, in bounded memory.
+//!
+//! Each thread counts its share of the documents, and remembers for each term where it was first met: in which document, and as the
+//! how-manieth of it. Put together, the counts are the same whoever counted what. Terms that take too much memory are written to disk
+//! in their order, and put together at the end in one pass over all that was written; nothing is left out or estimated.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::io;
+
+use rayon::prelude::*;
+
+use super::space::idf;
+use super::tally::{Counted, Tally, Terms, Tokens};
+use super::{Block, BlockConfig, Document, Lexicon, Reading, Space, Vocabulary};
+use crate::spill::{Memory, Spill};
+
+/// Counts the terms of documents, for a space to be made of them.
+#[derive(Debug)]
+pub struct Counting {
+    configs: Vec<BlockConfig>,
+    lexicon: Option<Lexicon>,
+    shards: Vec<Shard>,
+    documents: u64,
+    limit: u64,
+    file: Spill,
+    /// For each block what of it lies on disk.
+    runs: Vec<Vec<Run>>,
+}
+
+/// What one thread counts, block by block.
+#[derive(Debug)]
+struct Shard {
+    reading: Reading,
+    tally: Tally,
+    vocabularies: Vec<Vocabulary>,
+    counts: Vec<Counts>,
+}
+
+/// What was found of each term of a block.
+#[derive(Debug, Default)]
+struct Counts {
+    df: Vec<u32>,
+    met: Vec<(u64, u32)>,
+}
+
+/// The terms of a block.
+#[derive(Debug, Default)]
+struct Counter {
+    vocabulary: Vocabulary,
+    counts: Counts,
+}
+
+/// How often a term was found, and where first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Found {
+    /// The documents that have it.
+    df: u32,
+    /// The first of them, and the term's place among its terms.
+    met: (u64, u32),
+}
+
+/// Terms on disk in ascending order: bytes of the file.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    begin: u64,
+    end: u64,
+}
+
+/// Bytes that are written, or read of a run, at once.
+const WINDOW: usize = 1 << 18;
+
+/// Bytes that a term takes beside its text: where it ends, its key, its place in a table that may be half empty, what was found.
+const TERM: u64 = 64;
+
+impl Found {
+    fn and(self, other: Self) -> Self {
+        Self { df: self.df.saturating_add(other.df), met: self.met.min(other.met) }
+    }
+}
+
+impl Counts {
+    fn add(&mut self, id: u32, Found { df, met }: Found) {
+        let at = id as usize;
+        if at >= self.df.len() {
+            self.df.resize(at + 1, 0);
+            self.met.resize(at + 1, (u64::MAX, 0));
+        }
+        self.met[at] = self.met[at].min(met);
+        self.df[at] = self.df[at].saturating_add(df);
+    }
+
+    fn iter(&self) -> impl Iterator<Item = Found> {
+        self.df.iter().zip(&self.met).map(|(df, met)| Found { df: *df, met: *met })
+    }
+}
+
+impl Counter {
+    /// What both counted.
+    fn merge(mut self, other: &Self) -> Self {
+        for (term, found) in other.vocabulary.iter().zip(other.counts.iter()) {
+            let id = self.vocabulary.intern(term);
+            self.counts.add(id, found);
+        }
+        self
+    }
+
+    /// Writes the terms in ascending order.
+    fn write(&self, file: &mut Spill) -> io::Result<Run> {
+        let mut order: Vec<(u32, Found)> = (0..).zip(self.counts.iter()).collect();
+        order.par_sort_unstable_by_key(|(id, _)| self.vocabulary.utf8(*id));
+        let begin = file.length();
+        let mut bytes = Vec::with_capacity(2 * WINDOW);
+        for (id, Found { df, met: (document, place) }) in order {
+            let term = self.vocabulary.utf8(id);
+            bytes.extend(u32::try_from(term.len()).map_err(io::Error::other)?.to_le_bytes());
+            bytes.extend(term);
+            bytes.extend(df.to_le_bytes());
+            bytes.extend(document.to_le_bytes());
+            bytes.extend(place.to_le_bytes());
+            if bytes.len() > WINDOW {
+                file.append(&bytes)?;
+                bytes.clear();
+            }
+        }
+        file.append(&bytes)?;
+        Ok(Run { begin, end: file.length() })
+    }
+}
+
+/// A space whose terms are met rather than known: each new one gets the next id of its block.
+struct Growing<'a>(&'a mut [Vocabulary]);
+
+impl Terms for Growing<'_> {
+    fn id(&mut self, block: usize, term: &str) -> Option<u32> {
+        Some(self.0[block].intern(term))
+    }
+
+    fn has_beginnings(&self, _: usize) -> bool {
+        false
+    }
+}
+
+impl Shard {
+    fn new(blocks: usize) -> Self {
+        // Ids last as long as the counts, so words keep their numbers.
+        Self {
+            reading: Reading::large(),
+            tally: Tally::default(),
+            vocabularies: vec![Vocabulary::default(); blocks],
+            counts: (0..blocks).map(|_| Counts::default()).collect(),
+        }
+    }
+
+    /// Counts `documents`, the first of which is the `first` of all.
+    fn count(&mut self, counted: &Counted<'_, BlockConfig>, first: u64, documents: &[&Document<'_>]) {
+        let Self { reading, tally, vocabularies, counts } = self;
+        for (document, at) in documents.iter().zip(first..) {
+            reading.clear();
+            let parts = reading.document(document);
+            let tokens = Tokens { reading, parts: &parts, shape: &document.shape };
+            tally.count(counted, &mut Growing(vocabularies), &tokens, |block, terms| {
+                let counts = &mut counts[block];
+                for ((id, _), place) in terms.iter().zip(0..) {
+                    let at_first = counts.df.get(*id as usize).is_none_or(|df| *df == 0);
+                    if at_first {
+                        counts.add(*id, Found { df: 1, met: (at, place) });
+                    } else {
+                        counts.df[*id as usize] += 1;
+                    }
+                }
+            });
+        }
+    }
+
+    fn bytes(&self) -> u64 {
+        self.vocabularies.iter().map(|vocabulary| vocabulary.bytes() as u64 + TERM * vocabulary.len() as u64).sum()
+    }
+
+    fn counters(self) -> Vec<Counter> {
+        let blocks = self.vocabularies.into_iter().zip(self.counts);
+        blocks.map(|(vocabulary, counts)| Counter { vocabulary, counts }).collect()
+    }
+}
+
+impl Counting {
+    /// Counts for blocks with these settings, in so much `memory`.
+    #[must_use]
+    pub fn new(configs: Vec<BlockConfig>, lexicon: Option<Lexicon>, memory: &Memory) -> Self {
+        let blocks = configs.len();
+        Self {
+            lexicon,
+            shards: (0..rayon::current_num_threads().max(1)).map(|_| Shard::new(blocks)).collect(),
+            documents: 0,
+            limit: memory.terms(),
+            file: Spill::new(memory),
+            runs: vec![Vec::new(); blocks],
+            configs,
+        }
+    }
+
+    /// Counts `documents`.
+    pub fn add(&mut self, documents: &[&Document<'_>]) {
+        let Self { configs, lexicon, shards, .. } = self;
+        let counted = Counted { blocks: configs, lexicon: lexicon.as_ref() };
+        let share = documents.len().div_ceil(shards.len()).max(1);
+        let shares = (self.documents..).step_by(share).zip(documents.chunks(share));
+        let work: Vec<_> = shards.iter_mut().zip(shares).collect();
+        work.into_par_iter().for_each(|(shard, (first, documents))| shard.count(&counted, first, documents));
+        self.documents += documents.len() as u64;
+    }
+
+    /// Writes the terms to disk, where they take too much memory.
+    ///
+    /// # Errors
+    ///
+    /// When they can't be written.
+    pub fn spill(&mut self) -> io::Result<()> {
+        if self.shards.iter().map(Shard::bytes).sum::<u64>() > self.limit {
+            self.write()?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self) -> io::Result<()> {
+        for shard in &mut self.shards {
+            let full = std::mem::replace(shard, Shard::new(self.configs.len()));
+            for (counter, runs) in full.counters().into_iter().zip(&mut self.runs) {
+                runs.push(counter.write(&mut self.file)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes on disk.
+    #[must_use]
+    pub fn bytes_on_disk(&self) -> u64 {
+        self.file.length()
+    }
+
+    /// The space of all that was counted.
+    ///
+    /// # Errors
+    ///
+    /// When terms can't be written to disk, or read from there.
+    pub fn finish(mut self) -> io::Result<Space> {
+        if self.bytes_on_disk() == 0 {
+            return Ok(self.finish_in_memory());
+        }
+        self.write()?;
+        let Self { configs, lexicon, documents, file, runs, .. } = self;
+        let blocks = configs.into_iter().zip(runs).map(|(config, runs)| merge(&file, &runs, config, documents));
+        Ok(Space::new(blocks.collect::<io::Result<_>>()?).with_lexicon(lexicon))
+    }
+
+    /// The space of what was counted since terms were last written to disk.
+    pub(super) fn finish_in_memory(self) -> Space {
+        let Self { configs, lexicon, shards, documents, .. } = self;
+        let counters: Vec<Vec<Counter>> = shards.into_iter().map(Shard::counters).collect();
+        let empty = || configs.iter().map(|_| Counter::default()).collect();
+        let merge = |left: Vec<Counter>, right: Vec<Counter>| -> Vec<Counter> {
+            left.into_par_iter().zip(right).map(|(left, right)| left.merge(&right)).collect()
+        };
+        let counters = counters.into_iter().reduce(merge).unwrap_or_else(empty);
+        let select = |(config, counter): (BlockConfig, Counter)| {
+            let mut kept = Kept::<&str>::new(&config);
+            counter.vocabulary.iter().zip(counter.counts.iter()).for_each(|(term, found)| kept.add(found, term));
+            kept.block(config, documents)
+        };
+        let blocks = configs.into_par_iter().zip(counters).map(select).collect();
+        Space::new(blocks).with_lexicon(lexicon)
+    }
+}
+
+/// The terms that are to be kept.
+struct Kept<T> {
+    min_df: u32,
+    /// The most terms; 0: no limit.
+    most: usize,
+    terms: Vec<(Found, T)>,
+}
+
+impl<T: AsRef<str>> Kept<T> {
+    fn new(config: &BlockConfig) -> Self {
+        Self { min_df: config.min_df.max(1), most: config.max_features, terms: Vec::new() }
+    }
+
+    fn add(&mut self, found: Found, term: T) {
+        if found.df < self.min_df {
+            return;
+        }
+        self.terms.push((found, term));
+        if self.most > 0 && self.terms.len() >= self.most.saturating_mul(2).max(1 << 16) {
+            self.cut();
+        }
+    }
+
+    /// Keeps the terms in the most documents.
+    fn cut(&mut self) {
+        if self.most > 0 && self.terms.len() > self.most {
+            self.terms.select_nth_unstable_by(self.most, |(left, left_term), (right, right_term)| {
+                right.df.cmp(&left.df).then(left_term.as_ref().cmp(right_term.as_ref()))
+            });
+            self.terms.truncate(self.most);
+        }
+    }
+
+    /// A block of the terms, with their idf over so many `documents`. Those in many documents come first, by powers of two, so that what is
+    /// needed all the time lies close together; within a power they stay in the order in which they were met, so that what
+    /// is needed together, the n-grams of a word, does too.
+    fn block(mut self, config: BlockConfig, documents: u64) -> Block {
+        self.cut();
+        self.terms.sort_unstable_by_key(|(Found { df, met }, _)| (df.leading_zeros(), *met));
+        let total = u32::try_from(documents).unwrap_or(u32::MAX);
+        #[expect(clippy::cast_possible_truncation, reason = "idf is stored in single precision")]
+        let idf = self.terms.iter().map(|(found, _)| idf(total, found.df) as f32).collect();
+        Block { idf, vocabulary: self.terms.iter().map(|(_, term)| term).collect(), config }
+    }
+}
+
+impl Kept<String> {
+    fn add_utf8(&mut self, found: Found, term: Vec<u8>) -> io::Result<()> {
+        self.add(found, String::from_utf8(term).map_err(io::Error::other)?);
+        Ok(())
+    }
+}
+
+/// Reads a run.
+struct RunReader<'a> {
+    file: &'a Spill,
+    rest: Run,
+    bytes: Vec<u8>,
+    at: usize,
+}
+
+impl RunReader<'_> {
+    /// The next `N` bytes.
+    fn array<const N: usize>(&mut self) -> io::Result<[u8; N]> {
+        let bytes = self.take(N)?;
+        bytes.first_chunk().copied().ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+    }
+
+    fn take(&mut self, count: usize) -> io::Result<&[u8]> {
+        if self.bytes.len() - self.at < count {
+            self.bytes.drain(..self.at);
+            self.at = 0;
+            let more = WINDOW.max(count) as u64;
+            let more = usize::try_from(more.min(self.rest.end - self.rest.begin)).unwrap_or(usize::MAX);
+            let before = self.bytes.len();
+            self.bytes.resize(before + more, 0);
+            self.file.read(self.rest.begin, &mut self.bytes[before..])?;
+            self.rest.begin += more as u64;
+        }
+        let taken = self.bytes.get(self.at..self.at + count).ok_or(io::ErrorKind::UnexpectedEof)?;
+        self.at += count;
+        Ok(taken)
+    }
+
+    /// The next term.
+    fn next(&mut self) -> io::Result<Option<(Vec<u8>, Found)>> {
+        if self.at == self.bytes.len() && self.rest.begin == self.rest.end {
+            return Ok(None);
+        }
+        let length = u32::from_le_bytes(self.array()?);
+        let term = self.take(length as usize)?.to_vec();
+        let df = u32::from_le_bytes(self.array()?);
+        let met = (u64::from_le_bytes(self.array()?), u32::from_le_bytes(self.array()?));
+        Ok(Some((term, Found { df, met })))
+    }
+}
+
+/// The block of the terms of all `runs`.
+fn merge(file: &Spill, runs: &[Run], config: BlockConfig, documents: u64) -> io::Result<Block> {
+    let mut readers: Vec<RunReader<'_>> =
+        runs.iter().map(|run| RunReader { file, rest: *run, bytes: Vec::new(), at: 0 }).collect();
+    let mut kept = Kept::<String>::new(&config);
+    // The next term of each run, the least at the top.
+    let mut heads = BinaryHeap::new();
+    for (at, reader) in readers.iter_mut().enumerate() {
+        heads.extend(reader.next()?.map(|(term, found)| Reverse((term, at, found))));
+    }
+    let mut whole: Option<(Vec<u8>, Found)> = None;
+    while let Some(Reverse((term, at, found))) = heads.pop() {
+        heads.extend(readers[at].next()?.map(|(term, found)| Reverse((term, at, found))));
+        whole = Some(match whole {
+            Some((same, before)) if same == term => (term, before.and(found)),
+            done => {
+                done.into_iter().try_for_each(|(term, found)| kept.add_utf8(found, term))?;
+                (term, found)
+            }
+        });
+    }
+    whole.into_iter().try_for_each(|(term, found)| kept.add_utf8(found, term))?;
+    Ok(kept.block(config, documents))
+}

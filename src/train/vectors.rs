@@ -1,0 +1,235 @@
+//! The features of a corpus, and the vectors of its articles.
+//!
+//! Texts are read twice, a chunk at a time: to count their terms, and to make vectors of them. Each chunk is shared out among threads; what they
+//! make is put together in the order of the articles.
+
+use std::io;
+use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
+
+use rayon::prelude::*;
+
+use super::Progress;
+use super::run::{TrainError, TrainParams};
+use super::store::Corpus;
+use crate::features::matrix::Rows;
+use crate::features::{BlockConfig, Counting, Document, Reading, Space, SparseMatrix, Tally, TermCounts, Tokens};
+use crate::model::doubt::{Census, WordCounter};
+use crate::model::role::{RoleScratch, body, passages};
+use crate::model::{DoubtLimits, RoleHead, RoleVerdict};
+use crate::page;
+
+/// Words of the text that are its lead: about a first paragraph.
+const LEAD_WORDS: usize = 60;
+
+/// What topic and stance are fitted on.
+pub(super) struct Vectors {
+    pub(super) space: Space,
+    /// A row for each article, empty where nothing of it is body; then one for each lead, where leads are wanted.
+    pub(super) matrix: SparseMatrix,
+    /// For each article whether anything of it is body.
+    pub(super) has_body: Vec<bool>,
+    pub(super) doubt: Option<DoubtLimits>,
+}
+
+/// The body passages of articles.
+#[derive(Debug, Default)]
+struct Bodies {
+    /// For each article the end of its passages.
+    ends: Vec<usize>,
+    /// Where each begins and ends in its text.
+    passages: Vec<(u32, u32)>,
+}
+
+impl Bodies {
+    fn push(&mut self, body: &[(u32, u32)]) {
+        self.passages.extend_from_slice(body);
+        self.ends.push(self.passages.len());
+    }
+
+    fn of(&self, article: usize) -> &[(u32, u32)] {
+        let begin = if article == 0 { 0 } else { self.ends[article - 1] };
+        &self.passages[begin..self.ends[article]]
+    }
+
+    /// The document of an article. Where nothing of it is body, serving has its answer without looking at the terms, and there is nothing
+    /// to be learnt: no document.
+    fn document<'a>(&self, at: usize, (title, text): (&'a str, &'a str)) -> Option<Document<'a>> {
+        let body = self.of(at);
+        let range = |(begin, end): &(u32, u32)| *begin as usize..*end as usize;
+        (!body.is_empty()).then(|| Document::article(title, text, body.iter().map(range)))
+    }
+}
+
+/// Buffers for making vectors of a space, and what is known of its words.
+struct Scratch {
+    reading: Reading,
+    tally: Tally,
+    counts: TermCounts,
+}
+
+/// Makes the features of the articles of `corpus`, and their vectors.
+///
+/// # Errors
+///
+/// When what does not fit into memory can't be written to disk, or read from there.
+pub(super) fn vectors(
+    params: &TrainParams,
+    corpus: &Corpus,
+    role: Option<&RoleHead>,
+    blocks: Vec<BlockConfig>,
+    progress: &dyn Progress,
+) -> Result<Vectors, TrainError> {
+    make(params, corpus, role, blocks, progress).map_err(|source| params.disk(source))
+}
+
+fn make(
+    params: &TrainParams,
+    corpus: &Corpus,
+    role: Option<&RoleHead>,
+    blocks: Vec<BlockConfig>,
+    progress: &dyn Progress,
+) -> io::Result<Vectors> {
+    let (mut bodies, mut counting) = (Bodies::default(), Counting::new(blocks, params.lexicon.clone(), &params.memory));
+    pieces("reading terms", corpus, progress);
+    for chunk in 0..corpus.chunks() {
+        let texts = corpus.texts(chunk)?;
+        let articles: Vec<(&str, &str)> = texts.iter().collect();
+        let first = bodies.ends.len();
+        find_bodies(&articles, role).iter().for_each(|body| bodies.push(body));
+        let documents: Vec<Document<'_>> =
+            articles.iter().zip(first..).filter_map(|(article, at)| bodies.document(at, *article)).collect();
+        counting.add(&documents.iter().collect::<Vec<_>>());
+        counting.spill()?;
+        progress.advance();
+    }
+    let has_body: Vec<bool> = (0..bodies.ends.len()).map(|at| !bodies.of(at).is_empty()).collect();
+    let with_body = has_body.iter().filter(|has| **has).count();
+    if with_body < has_body.len() {
+        tracing::warn!(articles = has_body.len() - with_body, "articles without any body passage teach nothing");
+    }
+    let on_disk = counting.bytes_on_disk();
+    let space = counting.finish()?;
+    tracing::info!(features = space.features(), on_disk, "terms counted");
+    let words = WordCounter::new(&space, with_body);
+    let (mut matrix, mut leads) = (SparseMatrix::within(&params.memory, &space), SparseMatrix::within(&params.memory, &space));
+    // Leads that count for nothing are not worth their vectors.
+    let wants_leads = params.lead_weight > 0.0;
+    let mut taken: Vec<Census> = Vec::with_capacity(with_body);
+    let scratch = Mutex::default();
+    pieces("making vectors", corpus, progress);
+    let mut first = 0;
+    for chunk in 0..corpus.chunks() {
+        let texts = corpus.texts(chunk)?;
+        let articles: Vec<(&str, &str)> = texts.iter().collect();
+        let bytes: usize = articles.iter().map(|(title, text)| title.len() + text.len()).sum();
+        let is_packed = matrix.is_full(bytes as u64);
+        let documents: Vec<Option<Document<'_>>> =
+            articles.iter().zip(first..).map(|(article, at)| bodies.document(at, *article)).collect();
+        let parts = shares(&documents, |documents| {
+            with_scratch(&scratch, |scratch| {
+                let (mut rows, mut led, mut taken) = (Rows::new(is_packed), Rows::new(is_packed), Vec::new());
+                for document in documents {
+                    scratch.push(&space, document.as_ref(), &mut rows, |read, block, terms| {
+                        taken.extend(words.and_then(|words| words.take(read, block, terms)));
+                    });
+                    if wants_leads {
+                        let lead = document.as_ref().and_then(|document| document.lead(LEAD_WORDS));
+                        scratch.push(&space, lead.as_ref(), &mut led, |_, _, _| {});
+                    }
+                }
+                (rows, led, taken)
+            })
+        });
+        for (rows, led, part) in parts {
+            matrix.append(rows)?;
+            leads.append(led)?;
+            taken.extend(part);
+        }
+        first += articles.len();
+        progress.advance();
+    }
+    matrix.join(leads)?;
+    let doubt = words.and_then(|words| words.limits(&taken));
+    tracing::info!(articles = first, entries = matrix.entries(), on_disk = matrix.bytes_on_disk(), "vectors made");
+    Ok(Vectors { space, matrix, has_body, doubt })
+}
+
+/// Tells `progress` of the chunks to come, where there are several.
+fn pieces(name: &str, corpus: &Corpus, progress: &dyn Progress) {
+    match corpus.chunks() {
+        0 | 1 => progress.stage(name),
+        chunks => progress.pieces(name, chunks),
+    }
+}
+
+/// What `work` makes of each thread's share of `all`, in order.
+fn shares<T: Sync, U: Send>(all: &[T], work: impl Fn(&[T]) -> U + Send + Sync) -> Vec<U> {
+    let share = all.len().div_ceil(rayon::current_num_threads()).max(1);
+    all.par_chunks(share).map(work).collect()
+}
+
+fn with_scratch<T>(pool: &Mutex<Vec<Scratch>>, work: impl FnOnce(&mut Scratch) -> T) -> T {
+    let taken = pool.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    let new = || Scratch { reading: Reading::large(), tally: Tally::default(), counts: TermCounts::default() };
+    let mut scratch = taken.unwrap_or_else(new);
+    let done = work(&mut scratch);
+    pool.lock().unwrap_or_else(PoisonError::into_inner).push(scratch);
+    done
+}
+
+impl Scratch {
+    /// Adds the row of a document; `found` is told how many words it has, and of each block its terms with their counts.
+    fn push(
+        &mut self,
+        space: &Space,
+        document: Option<&Document<'_>>,
+        rows: &mut Rows,
+        mut found: impl FnMut(usize, usize, &[(u32, u32)]),
+    ) {
+        let Some(document) = document else { return rows.push(space, None) };
+        let Self { reading, tally, counts } = self;
+        reading.clear();
+        let parts = reading.document(document);
+        let words = reading.tokens().len();
+        let tokens = Tokens { reading, parts: &parts, shape: &document.shape };
+        space.counts(tally, &tokens, counts, |block, terms| found(words, block, terms));
+        rows.push(space, Some(counts));
+    }
+}
+
+/// A matrix in memory with a row for each document.
+///
+/// # Errors
+///
+/// None in practice, since nothing is written.
+pub(super) fn of_documents(space: &Space, documents: &[Document<'_>]) -> io::Result<SparseMatrix> {
+    let scratch = Mutex::default();
+    let parts = shares(documents, |documents| {
+        with_scratch(&scratch, |scratch| {
+            let mut rows = Rows::default();
+            documents.iter().for_each(|document| scratch.push(space, Some(document), &mut rows, |_, _, _| {}));
+            rows
+        })
+    });
+    let mut matrix = SparseMatrix::new(space.features());
+    parts.into_iter().try_for_each(|rows| matrix.append(rows))?;
+    Ok(matrix)
+}
+
+/// The body passages of each article.
+fn find_bodies(articles: &[(&str, &str)], role: Option<&RoleHead>) -> Vec<Vec<(u32, u32)>> {
+    let bound = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+    articles
+        .par_iter()
+        .map_init(<(Reading, RoleScratch)>::default, |(reading, scratch), (_, text)| {
+            reading.clear();
+            let verdicts = match role {
+                Some(_) => passages(role, scratch, reading, text).0,
+                // Nothing has to be read to know that all of it is body.
+                None => page::split(text).into_iter().map(RoleVerdict::body).collect(),
+            };
+            body(&verdicts).map(|Range { start, end }| (bound(start), bound(end))).collect()
+        })
+        .collect()
+}
