@@ -2,7 +2,7 @@
 //!
 //! Makes articles of words as frequent as in a language (Zipf–Mandelbrot), some of which tell the label; trains on them in a process of its own, and
 //! tells time, greatest resident memory (from /proc, so it runs on Linux alone), temporary files, and the accuracy on articles held out.
-//! A million articles take 4 GB of disk, and up to twice as much again while they are trained on.
+//! A million articles take 4 GB of disk, and four times as much again while they are trained on.
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark tells a person, and fails by panicking")]
 

@@ -1,4 +1,5 @@
-//! What does not fit into memory: bytes in a file that has no name, so that nothing of it is left however the process ends.
+//! What does not fit into memory: bytes in a file that has no name, or loses it at once where the system can't do without, so that nothing of it is left
+//! however the process ends.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};

@@ -76,16 +76,17 @@ pub struct TrainArgs {
     /// Folds of the cross-validation that calibrates the probabilities; 0: no calibration
     #[arg(long, value_name = "N", default_value_t = 5)]
     calibration_folds: usize,
-    /// How many of these folds are held out in turn and calibrated on; 0: all. Each takes nearly as long as the model itself, and with a hundred
-    /// thousand articles one tells enough
+    /// How many of these folds are held out in turn for topic and stance, and calibrated on; 0: all. Each takes nearly as long as the model itself, and with
+    /// a hundred thousand articles one tells enough
     #[arg(long, value_name = "N", default_value_t = 0)]
     held_out_folds: usize,
-    /// Memory for texts, terms and vectors, such as 6G or 800M, at least 256M; what does not fit goes to temporary files, up to twice
-    /// the size of the texts. What is learnt is the same to the last bit. As much as it takes by default
+    /// Memory for texts, counted terms and vectors, such as 6G or 800M, at least 256M; what does not fit goes to temporary files, about five times the size of the
+    /// texts. The model is the same to the last byte. Beyond it come some 300 bytes an article, 40 MB a thread, the weights
+    /// while they are fitted (see --max-features), and CSV and TSV files, which are read as a whole. As much as it takes by default
     #[arg(long, value_name = "SIZE", value_parser = memory)]
     memory: Option<u64>,
-    /// The folder for temporary files, which have no names and are gone with the process; the system's by default
-    #[arg(long, value_name = "FOLDER")]
+    /// The folder for temporary files, which are gone with the process; that of --out by default, since the system's is memory on many systems
+    #[arg(long, value_name = "FOLDER", requires = "memory")]
     temporary_folder: Option<PathBuf>,
     /// Threads; 0: one a core. The model is the same for any number
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=512))]
@@ -129,6 +130,8 @@ pub(super) fn run(args: &TrainArgs) -> anyhow::Result<()> {
         max_features.ok().with_context(|| format!("--max-features takes three numbers, not {}", args.max_features.len()))?;
     let folder = args.out.parent().filter(|folder| !folder.as_os_str().is_empty());
     ensure!(folder.is_none_or(|folder| folder.is_dir()), "--out {}: there is no such folder", args.out.display());
+    let temporary = args.temporary_folder.as_deref().or(folder).unwrap_or(Path::new("."));
+    ensure!(temporary.is_dir(), "--temporary-folder {}: there is no such folder", temporary.display());
     let params = TrainParams {
         name: args.name.clone(),
         noise_label: args.noise_label.clone(),
@@ -145,7 +148,7 @@ pub(super) fn run(args: &TrainArgs) -> anyhow::Result<()> {
         priors: args.priors.clone().unwrap_or_default(),
         lead_weight: args.lead_weight,
         lexicon: args.lexicon.as_deref().map(lexicon).transpose()?,
-        memory: Memory::new(args.memory, args.temporary_folder.clone().unwrap_or_else(std::env::temp_dir)),
+        memory: Memory::new(args.memory, temporary.to_owned()),
     };
     rayon::ThreadPoolBuilder::new().num_threads(args.threads.into()).build_global().context("--threads")?;
     let stages = Stages::new();

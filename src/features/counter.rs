@@ -67,8 +67,11 @@ struct Run {
     end: u64,
 }
 
-/// Bytes that are written, or read of a run, at once.
+/// Bytes that are written at once, and read of a run where there is room.
 const WINDOW: usize = 1 << 18;
+
+/// Bytes that are read of a run at once at least.
+const LEAST_WINDOW: usize = 1 << 12;
 
 /// Bytes that a term takes beside its text: where it ends, its key, its place in a table that may be half empty, what was found.
 const TERM: u64 = 64;
@@ -199,8 +202,32 @@ impl Counting {
         }
     }
 
-    /// Counts `documents`.
-    pub fn add(&mut self, documents: &[&Document<'_>]) {
+    /// Counts `documents`, and writes terms to disk where they take too much memory.
+    ///
+    /// # Errors
+    ///
+    /// When they can't be written.
+    pub fn add(&mut self, documents: &[&Document<'_>]) -> io::Result<()> {
+        // A byte of text may be a term or two, which take a hundred bytes.
+        let batch = usize::try_from((self.limit / 256).max(1 << 12)).unwrap_or(usize::MAX);
+        let mut rest = documents;
+        while !rest.is_empty() {
+            let sizes = rest.iter().scan(0_usize, |size, document| {
+                *size = size.saturating_add(document.segments.iter().map(|segment| segment.text.len()).sum());
+                Some(*size)
+            });
+            let (now, later) = rest.split_at(sizes.take_while(|size| *size <= batch).count().clamp(1, rest.len()));
+            self.count(now);
+            if self.shards.iter().map(Shard::bytes).sum::<u64>() > self.limit {
+                self.write()?;
+            }
+            rest = later;
+        }
+        Ok(())
+    }
+
+    /// Counts `documents` in memory.
+    pub(super) fn count(&mut self, documents: &[&Document<'_>]) {
         let Self { configs, lexicon, shards, .. } = self;
         let counted = Counted { blocks: configs, lexicon: lexicon.as_ref() };
         let share = documents.len().div_ceil(shards.len()).max(1);
@@ -208,18 +235,6 @@ impl Counting {
         let work: Vec<_> = shards.iter_mut().zip(shares).collect();
         work.into_par_iter().for_each(|(shard, (first, documents))| shard.count(&counted, first, documents));
         self.documents += documents.len() as u64;
-    }
-
-    /// Writes the terms to disk, where they take too much memory.
-    ///
-    /// # Errors
-    ///
-    /// When they can't be written.
-    pub fn spill(&mut self) -> io::Result<()> {
-        if self.shards.iter().map(Shard::bytes).sum::<u64>() > self.limit {
-            self.write()?;
-        }
-        Ok(())
     }
 
     fn write(&mut self) -> io::Result<()> {
@@ -248,8 +263,8 @@ impl Counting {
             return Ok(self.finish_in_memory());
         }
         self.write()?;
-        let Self { configs, lexicon, documents, file, runs, .. } = self;
-        let blocks = configs.into_iter().zip(runs).map(|(config, runs)| merge(&file, &runs, config, documents));
+        let Self { configs, lexicon, documents, limit, file, runs, .. } = self;
+        let blocks = configs.into_iter().zip(runs).map(|(config, runs)| merge((&file, limit), &runs, config, documents));
         Ok(Space::new(blocks.collect::<io::Result<_>>()?).with_lexicon(lexicon))
     }
 
@@ -331,6 +346,7 @@ struct RunReader<'a> {
     rest: Run,
     bytes: Vec<u8>,
     at: usize,
+    window: usize,
 }
 
 impl RunReader<'_> {
@@ -344,7 +360,7 @@ impl RunReader<'_> {
         if self.bytes.len() - self.at < count {
             self.bytes.drain(..self.at);
             self.at = 0;
-            let more = WINDOW.max(count) as u64;
+            let more = self.window.max(count) as u64;
             let more = usize::try_from(more.min(self.rest.end - self.rest.begin)).unwrap_or(usize::MAX);
             let before = self.bytes.len();
             self.bytes.resize(before + more, 0);
@@ -370,9 +386,11 @@ impl RunReader<'_> {
 }
 
 /// The block of the terms of all `runs`.
-fn merge(file: &Spill, runs: &[Run], config: BlockConfig, documents: u64) -> io::Result<Block> {
-    let mut readers: Vec<RunReader<'_>> =
-        runs.iter().map(|run| RunReader { file, rest: *run, bytes: Vec::new(), at: 0 }).collect();
+fn merge((file, limit): (&Spill, u64), runs: &[Run], config: BlockConfig, documents: u64) -> io::Result<Block> {
+    let share = usize::try_from(limit / 2 / runs.len().max(1) as u64).unwrap_or(WINDOW);
+    let window = share.clamp(LEAST_WINDOW, WINDOW);
+    let readers = runs.iter().map(|run| RunReader { file, rest: *run, bytes: Vec::new(), at: 0, window });
+    let mut readers: Vec<RunReader<'_>> = readers.collect();
     let mut kept = Kept::<String>::new(&config);
     // The next term of each run, the least at the top.
     let mut heads = BinaryHeap::new();

@@ -1,14 +1,14 @@
 //! The feature vectors of many documents, compressed by rows, in memory or on disk.
 //!
 //! In memory a row is `u32` columns beside `f32` values. What does not fit lies in a [temporary file](crate::spill), packed: for each block
-//! the factor that normalises its terms, then the id of each term and how often it occurs, three bytes in place of eight. Unpacked by the arithmetic that made it, a row has the same values to the last bit wherever it lies.
+//! the factor that normalises its terms, then the id of each term and how often it occurs, three or four bytes in place of eight. Unpacked by the arithmetic that made it, a row has the same values to the last bit wherever it lies.
 
 use std::io;
 use std::ops::Range;
 
 use linfa::dataset::Records;
 
-use super::space::{Damping, Space, TermCounts};
+use super::space::{Damping, Space, TermCounts, tf_idf};
 use crate::spill::{Memory, Spill};
 
 /// A matrix of documents by features of which most entries are zero.
@@ -56,7 +56,7 @@ struct Disk {
 /// Rows that are to become part of a matrix.
 #[derive(Debug, Default)]
 pub struct Rows {
-    ends: Vec<u32>,
+    ends: Vec<usize>,
     columns: Vec<u32>,
     values: Vec<f32>,
     /// In place of columns and values, where rows are packed.
@@ -95,13 +95,8 @@ fn id_bytes(terms: usize) -> usize {
 /// The value of a term that occurs `count` times.
 fn value(damping: Damping, count: u32, idf: f32, factor: f64) -> f32 {
     #[expect(clippy::cast_possible_truncation, reason = "values are stored in single precision")]
-    let value = (damping.of(count) * f64::from(idf) * factor) as f32;
+    let value = (tf_idf(damping, count, idf) * factor) as f32;
     value
-}
-
-/// A place in a chunk, which is made of some megabytes of text.
-fn place(at: usize) -> u32 {
-    u32::try_from(at).unwrap_or(u32::MAX)
 }
 
 impl Rows {
@@ -117,6 +112,7 @@ impl Rows {
     ///
     /// When the counts are of another space.
     pub fn push(&mut self, space: &Space, counts: Option<&TermCounts>) {
+        let (entries, begin) = (self.entries, self.packed.as_ref().map_or(0, Vec::len));
         for (block, terms, factor) in counts.iter().flat_map(|counts| counts.blocks()) {
             let (first, idf) = (space.first(block), space.blocks()[block].idf.as_slice());
             self.entries += terms.len();
@@ -129,13 +125,17 @@ impl Rows {
                 Some(bytes) => pack((terms, factor), id_bytes(idf.len()), bytes),
             }
         }
-        self.ends.push(place(self.packed.as_ref().map_or(self.columns.len(), Vec::len)));
+        if let Some(bytes) = self.packed.as_mut().filter(|_| self.entries == entries) {
+            // A row without entries takes nothing, packed or not.
+            bytes.truncate(begin);
+        }
+        self.ends.push(self.packed.as_ref().map_or(self.columns.len(), Vec::len));
     }
 }
 
 /// The number of terms, the factor, the ids of all terms, their counts; then, for each count that stands for a greater one, that.
 fn pack((terms, factor): (&[(u32, u32)], f64), id_bytes: usize, bytes: &mut Vec<u8>) {
-    bytes.extend(place(terms.len()).to_le_bytes());
+    bytes.extend((terms.len() as u64).to_le_bytes());
     bytes.extend(factor.to_le_bytes());
     bytes.extend(terms.iter().flat_map(|(term, _)| term.to_le_bytes().into_iter().take(id_bytes)));
     bytes.extend(terms.iter().map(|(_, count)| u8::try_from(*count).unwrap_or(MANY)));
@@ -154,9 +154,9 @@ impl Disk {
             return Some(());
         }
         for (first, id_bytes) in &self.blocks {
-            let terms = u32::from_le_bytes(*bytes.split_off(..4)?.first_chunk()?) as usize;
+            let terms = usize::try_from(u64::from_le_bytes(*bytes.split_off(..8)?.first_chunk()?)).ok()?;
             let factor = f64::from_le_bytes(*bytes.split_off(..8)?.first_chunk()?);
-            let ids = bytes.split_off(..terms * id_bytes)?;
+            let ids = bytes.split_off(..terms.checked_mul(*id_bytes)?)?;
             let begin = columns.len();
             match id_bytes {
                 2 => columns.extend(ids.as_chunks().0.iter().map(|id| first + u32::from(u16::from_le_bytes(*id)))),
@@ -193,23 +193,30 @@ impl SparseMatrix {
         Self { disk: Some(disk), ..Self::new(space.features()) }
     }
 
-    /// Whether the vectors of so many `bytes` of text may be too much for the memory, and are to be packed.
+    /// Whether `more` bytes would be too much for the memory, so that further rows are to be packed.
     #[must_use]
-    pub fn is_full(&self, bytes: u64) -> bool {
-        // An entry of eight bytes for every byte or two of text.
-        self.disk.as_ref().is_some_and(|disk| self.bytes.saturating_add(bytes.saturating_mul(8)) > disk.limit)
+    pub fn is_full(&self, more: u64) -> bool {
+        self.disk.as_ref().is_some_and(|disk| self.bytes.saturating_add(more) > disk.limit)
+    }
+
+    /// Bytes that rows take in memory.
+    #[must_use]
+    pub fn bytes_in_memory(&self) -> u64 {
+        self.bytes
     }
 
     /// Adds rows.
     ///
     /// # Errors
     ///
-    /// When they can't be written to disk.
+    /// When they can't be written to disk: also where they are packed and the matrix has no disk, and where they are more than four gigabytes.
     pub fn append(&mut self, rows: Rows) -> io::Result<()> {
         let Rows { ends, mut columns, mut values, packed, entries } = rows;
+        let ends = ends.into_iter().map(u32::try_from).collect::<Result<_, _>>().map_err(io::Error::other)?;
         let place = match (packed, &mut self.disk) {
             (Some(bytes), Some(disk)) => Place::Disk(disk.file.append(&bytes)?),
-            _ => {
+            (Some(_), None) => return Err(io::ErrorKind::Unsupported.into()),
+            (None, _) => {
                 columns.shrink_to_fit();
                 values.shrink_to_fit();
                 self.bytes += 8 * columns.len() as u64;
@@ -243,14 +250,15 @@ impl SparseMatrix {
         Ok(())
     }
 
-    /// Adds a row to a matrix that is in memory as a whole: the vector of a document.
+    /// Adds a row in memory: the vector of a document.
     ///
     /// # Panics
     ///
-    /// When a column is not below the number of features.
+    /// When a column is not below the number of features, or where there are four billion entries.
     pub fn push_vector(&mut self, entries: &[(u32, f64)]) {
-        if self.chunks.is_empty() {
-            self.chunks.push(Chunk { first: 0, ends: Vec::new(), place: Place::Memory(Vec::new(), Vec::new()) });
+        if !matches!(self.chunks.last(), Some(Chunk { place: Place::Memory(..), .. })) {
+            let first = self.rows();
+            self.chunks.push(Chunk { first, ends: Vec::new(), place: Place::Memory(Vec::new(), Vec::new()) });
         }
         let Some(Chunk { ends, place: Place::Memory(columns, values), .. }) = self.chunks.last_mut() else { return };
         for (column, value) in entries {
@@ -259,7 +267,10 @@ impl SparseMatrix {
             #[expect(clippy::cast_possible_truncation, reason = "values are stored in single precision")]
             values.push(*value as f32);
         }
-        ends.push(place(columns.len()));
+        let end = u32::try_from(columns.len());
+        assert!(end.is_ok(), "{} entries", columns.len());
+        ends.extend(end);
+        self.bytes += 8 * entries.len() as u64;
         self.entries += entries.len();
     }
 
@@ -287,15 +298,15 @@ impl SparseMatrix {
         self.disk.as_ref().map_or(0, |disk| disk.file.length())
     }
 
-    /// Whether a row has no entries.
+    /// Whether a row has entries.
     ///
     /// # Panics
     ///
     /// When there is no such row.
     #[must_use]
-    pub fn is_empty(&self, row: usize) -> bool {
+    pub fn has_entries(&self, row: usize) -> bool {
         let chunk = &self.chunks[self.chunk_of(row)];
-        chunk.range(row).is_empty()
+        !chunk.range(row).is_empty()
     }
 
     fn chunk_of(&self, row: usize) -> usize {
@@ -344,7 +355,10 @@ impl Cursor<'_> {
                 if !is_there {
                     let rest = chunk.ends.last().map_or(0, |end| *end as usize) - range.start;
                     self.window.resize(rest.min(WINDOW.max(range.len())), 0);
-                    disk.file.read(begin, &mut self.window)?;
+                    if let Err(error) = disk.file.read(begin, &mut self.window) {
+                        self.window.clear();
+                        return Err(error);
+                    }
                     self.begin = begin;
                 }
                 let at = usize::try_from(begin - self.begin).unwrap_or(usize::MAX);

@@ -121,6 +121,12 @@ const DAMPED: usize = 256;
 
 static DAMPING: LazyLock<[f64; DAMPED]> = LazyLock::new(|| std::array::from_fn(|count| 1.0 + log(count)));
 
+/// (1 + ln tf) · idf of a term that occurs so often. Training, serving and vectors on disk have their values from here, to the last bit.
+#[must_use]
+pub(super) fn tf_idf(damping: Damping, count: u32, idf: f32) -> f64 {
+    damping.of(count) * f64::from(idf)
+}
+
 #[expect(clippy::cast_precision_loss, reason = "no text has 2^52 occurrences of a term")]
 fn log(count: usize) -> f64 {
     libm::log(count as f64)
@@ -217,7 +223,7 @@ impl Space {
     #[must_use]
     pub fn fit(configs: Vec<BlockConfig>, lexicon: Option<Lexicon>, documents: &[&Document<'_>]) -> Self {
         let mut counting = Counting::new(configs, lexicon, &Memory::default());
-        counting.add(documents);
+        counting.count(documents);
         counting.finish_in_memory()
     }
 
@@ -342,7 +348,7 @@ impl Space {
         entries.clear();
         tally.count(&self.counted(), &mut &*self, tokens, |block, terms| {
             let (first, idf, factor) = (self.firsts[block], &self.blocks[block].idf, self.factor(block, terms));
-            let value = |term: u32, count: u32| damping.of(count) * f64::from(idf[term as usize]) * factor;
+            let value = |term: u32, count: u32| tf_idf(damping, count, idf[term as usize]) * factor;
             entries.extend(terms.iter().map(|(term, count)| (first + term, value(*term, *count))));
         });
     }
@@ -369,7 +375,7 @@ impl Space {
         let (damping, idf) = (Damping::new(), &self.blocks[block].idf);
         let mut squares = 0.0;
         for (term, count) in terms {
-            let value = damping.of(*count) * f64::from(idf[*term as usize]);
+            let value = tf_idf(damping, *count, idf[*term as usize]);
             squares += value * value;
         }
         if squares > 0.0 { self.scales[block] / libm::sqrt(squares) } else { 0.0 }

@@ -7,7 +7,6 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use super::store::check_ids;
 use crate::page;
 
 /// The names of the columns (CSV, TSV) or keys (JSON Lines) that hold an article's parts. Absent: the default name,
@@ -210,6 +209,23 @@ pub(super) fn read_each(
         }
         if is_empty {
             return Err(CorpusError::Unusable(format!("{}: no article in it", file.display())));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses an id that stands twice.
+pub(super) fn check_ids<'a>(
+    articles: impl Iterator<Item = (&'a str, (&'a Path, usize))>,
+    fields: &FieldNames,
+) -> Result<(), CorpusError> {
+    let mut seen: HashMap<&str, (&Path, usize)> = HashMap::new();
+    for (id, source) in articles {
+        if let Some((first, line)) = seen.insert(id, source) {
+            let reason = format!("the id {id:?} stands already in {}, line {line}", first.display());
+            let (file, line) = source;
+            let field = fields.id.clone().unwrap_or("id".into());
+            return Err(CorpusError::Field { file: file.to_owned(), line, field, reason });
         }
     }
     Ok(())

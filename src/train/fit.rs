@@ -6,7 +6,6 @@
 use linfa::ParamGuard;
 use linfa::dataset::DatasetBase;
 use ndarray::{Array1, Array2};
-use rayon::prelude::*;
 
 use super::folds;
 use super::init::{Start, TakenOver};
@@ -99,8 +98,11 @@ impl Rows<'_> {
             .check()
     }
 
-    /// The error of a solver that stopped short for this head.
-    pub(super) fn unsolved(&self, source: SolverError) -> TrainError {
+    /// The error of a solver that stopped short for this head, or could not read its rows.
+    pub(super) fn unsolved(&self, params: &TrainParams, source: SolverError) -> TrainError {
+        if let SolverError::Disk(source) = source {
+            return params.disk(source);
+        }
         TrainError::Solver { head: self.head.to_owned(), source }
     }
 
@@ -110,25 +112,25 @@ impl Rows<'_> {
         let mut shown: Vec<(usize, usize, f32)> = chosen.iter().map(|at| (rows[*at], targets[*at], 1.0)).collect();
         if leads.weight > 0.0 {
             let of = |at: &usize| (rows[*at] + leads.first, targets[*at], leads.weight);
-            shown.extend(chosen.iter().map(of).filter(|(row, _, _)| !matrix.is_empty(*row)));
+            shown.extend(chosen.iter().map(of).filter(|(row, _, _)| matrix.has_entries(*row)));
         }
         let records = SparseRows { matrix, rows: shown.iter().map(|(row, _, _)| *row).collect(), scales };
         let data = DatasetBase::new(records, shown.iter().map(|(_, target, _)| *target).collect());
         data.with_weights(shown.iter().map(|(_, _, weight)| *weight).collect())
     }
 
-    /// Folds of which groups stay whole; never more than rows, since those would be empty. Nothing for a fold that is empty, or
+    /// Folds of which groups stay whole; never more than rows, since those would be empty. Left out are folds that are empty, or
     /// without which a label would have no row to be fitted on.
-    pub(super) fn folds(&self, params: &TrainParams) -> Vec<Option<Fold>> {
+    pub(super) fn folds(&self, params: &TrainParams) -> impl Iterator<Item = Fold> {
         let folds = params.calibration_folds.min(self.rows.len());
         let assigned = folds::assign(&self.targets, &self.groups, folds, params.seed);
-        let fold = |fold: usize| {
+        let fold = move |fold: usize| {
             let (held_out, kept): (Vec<usize>, Vec<usize>) = (0..self.rows.len()).partition(|at| assigned[*at] == fold);
             let mut has_rows = vec![false; self.labels.len()];
             kept.iter().for_each(|at| has_rows[self.targets[*at]] = true);
             (!held_out.is_empty() && has_rows.iter().all(|has| *has)).then_some(Fold { kept, held_out })
         };
-        (0..folds).map(fold).collect()
+        (0..folds).filter_map(fold)
     }
 
     /// The logits of a model for the chosen rows, with their labels.
@@ -153,9 +155,9 @@ impl Rows<'_> {
 ///
 /// # Errors
 ///
-/// [`TrainError::Solver`], when the solver stops short of the minimum.
+/// [`TrainError::Solver`], when the solver stops short of the minimum; [`TrainError::Disk`], when vectors can't be read.
 pub(super) fn fit_head(params: &TrainParams, settings: &HeadSettings, rows: &Rows<'_>) -> Result<(Head, Fitting), TrainError> {
-    fit(params, settings, rows).map_err(|source| rows.unsolved(source))
+    fit(params, settings, rows).map_err(|source| rows.unsolved(params, source))
 }
 
 fn fit(params: &TrainParams, settings: &HeadSettings, rows: &Rows<'_>) -> Result<(Head, Fitting), SolverError> {
@@ -168,11 +170,9 @@ fn fit(params: &TrainParams, settings: &HeadSettings, rows: &Rows<'_>) -> Result
     let (mut out_of_fold, mut fold_iterations) = (OutOfFold { logits: Array2::zeros((0, rows.labels.len())), labels: vec![] }, 0);
     if params.calibration_folds > 0 {
         // A fold's model is found sooner from the model of all rows, which is nearer than any other; where it begins is forgotten once it is found.
-        let mut folds = rows.folds(params);
-        if params.held_out_folds > 0 {
-            folds.truncate(params.held_out_folds);
-        }
-        (out_of_fold, fold_iterations) = cross_validate(rows, &folds, &|data| solver.fit_from(data, Some(&model)))?;
+        let wanted = if params.held_out_folds > 0 { params.held_out_folds } else { params.calibration_folds };
+        let folds: Vec<Fold> = rows.folds(params).take(wanted).collect();
+        (out_of_fold, fold_iterations) = cross_validate((params, rows), &folds, &|data| solver.fit_from(data, Some(&model)))?;
     }
     let temperature = calibration::temperature(&out_of_fold);
     #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "weights are stored in single precision")]
@@ -184,8 +184,11 @@ fn fit(params: &TrainParams, settings: &HeadSettings, rows: &Rows<'_>) -> Result
         labels: rows.labels.clone(),
         out_of_fold,
     };
-    if params.calibration_folds > 0 && params.held_out_folds == 0 && head.out_of_fold.labels.len() < rows.rows.len() {
-        let left_out = rows.rows.len() - head.out_of_fold.labels.len();
+    let predicted = head.out_of_fold.labels.len();
+    if params.calibration_folds > 0 && predicted == 0 {
+        tracing::warn!(head = rows.head, "not calibrated: without any of the folds a label would have no row");
+    } else if params.calibration_folds > 0 && params.held_out_folds == 0 && predicted < rows.rows.len() {
+        let left_out = rows.rows.len() - predicted;
         tracing::warn!(rows = left_out, "left out of the calibration: without their fold a label would have no row");
     }
     let fitting = Fitting {
@@ -201,21 +204,19 @@ fn fit(params: &TrainParams, settings: &HeadSettings, rows: &Rows<'_>) -> Result
     Ok((head, fitting))
 }
 
-/// For each row, in order, the logits of the model that was fitted without its fold, and the iterations of all folds. Rows of folds that can't be
-/// fitted are left out.
+/// For each row of the `folds`, in order, the logits of the model that was fitted without its fold, and the iterations of all folds.
 fn cross_validate(
-    rows: &Rows<'_>,
-    folds: &[Option<Fold>],
+    (params, rows): (&TrainParams, &Rows<'_>),
+    folds: &[Fold],
     fit: &(impl Fn(&Data<'_>) -> Result<LinearModel, SolverError> + Sync),
 ) -> Result<(OutOfFold, u64), SolverError> {
-    let predicted: Vec<(u64, OutOfFold, &[usize])> = folds
-        .par_iter()
-        .flatten()
-        .map(|fold| {
-            let model = fit(&rows.data(&fold.kept))?;
-            Ok((model.iterations, rows.predict(&model, &fold.held_out)?, fold.held_out.as_slice()))
-        })
-        .collect::<Result<_, SolverError>>()?;
+    let predict = |fold: &Fold| -> Result<(u64, OutOfFold), SolverError> {
+        let model = fit(&rows.data(&fold.kept))?;
+        Ok((model.iterations, rows.predict(&model, &fold.held_out)?))
+    };
+    let predicted = params.try_each(folds, predict)?;
+    let predicted: Vec<_> =
+        predicted.into_iter().zip(folds).map(|((n, logits), fold)| (n, logits, fold.held_out.as_slice())).collect();
     let iterations = predicted.iter().map(|(iterations, _, _)| iterations).sum();
     let mut order: Vec<(usize, usize, usize)> = Vec::new();
     for (fold, (_, _, held_out)) in predicted.iter().enumerate() {

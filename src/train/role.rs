@@ -78,7 +78,9 @@ pub(super) fn train(params: &TrainParams, corpus: &Corpus, pages: &[MarkedPage])
     let rows = (0..rows.len()).collect();
     let leads = Leads::default();
     let rows = Rows { head: "role", space: &space, matrix: &matrix, scales: &[], rows, targets, groups, labels, leads };
-    let (mut head, fitting) = fit_head(params, &HeadSettings { c: C, ..HeadSettings::default() }, &rows)?;
+    // There are few pages: all of them are needed.
+    let params = TrainParams { held_out_folds: 0, ..params.clone() };
+    let (mut head, fitting) = fit_head(&params, &HeadSettings { c: C, ..HeadSettings::default() }, &rows)?;
     #[expect(clippy::cast_precision_loss, reason = "a handful of kinds")]
     let other = (1.0 - BODY_PRIOR) / (head.labels.len() - 1) as f64;
     head.priors = head.labels.iter().map(|label| if label == BODY { BODY_PRIOR } else { other }).collect();

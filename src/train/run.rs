@@ -13,6 +13,7 @@ use std::io;
 use std::path::PathBuf;
 
 use linfa::ParamGuard;
+use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use super::corpus::{CorpusError, check_labels, counts};
@@ -66,6 +67,19 @@ pub struct TrainParams {
 }
 
 impl TrainParams {
+    /// What `work` makes of each of `all`: at once, or where memory is bounded one after the other, since each takes some. The solver itself
+    /// uses all threads.
+    pub(super) fn try_each<'a, T: Sync, U: Send, E: Send>(
+        &self,
+        all: &'a [T],
+        work: impl Fn(&'a T) -> Result<U, E> + Send + Sync,
+    ) -> Result<Vec<U>, E> {
+        match self.memory.limit {
+            None => all.par_iter().map(work).collect(),
+            Some(_) => all.iter().map(work).collect(),
+        }
+    }
+
     /// The error of a temporary file.
     pub(super) fn disk(&self, source: io::Error) -> TrainError {
         TrainError::Disk { folder: self.memory.folder.clone(), source }
@@ -270,9 +284,9 @@ impl Heads<'_> {
         label: impl Fn(&Labels) -> Option<&str>,
     ) -> Result<(Head, Fitting), TrainError> {
         let Self { params, labels: all, has_body, space, matrix, progress } = self;
-        let rows: Vec<(usize, &str)> =
-            all.iter().enumerate().filter_map(|(row, labels)| Some((row, label(labels).filter(|_| has_body[row])?))).collect();
-        let labels: Vec<String> = counts(rows.iter().map(|(_, label)| *label)).into_keys().map(str::to_owned).collect();
+        let of = |row: usize| label(&all[row]).filter(|_| has_body[row]);
+        let chosen: Vec<usize> = (0..all.len()).filter(|row| of(*row).is_some()).collect();
+        let labels: Vec<String> = counts(chosen.iter().filter_map(|row| of(*row))).into_keys().map(str::to_owned).collect();
         let target = |label: &str| labels.binary_search_by(|other| other.as_str().cmp(label)).ok();
         let group = |row: &'_ usize| all[*row].group.as_deref().unwrap_or(&all[*row].id);
         let rows = Rows {
@@ -280,9 +294,9 @@ impl Heads<'_> {
             space,
             matrix,
             scales: &scales(space, weights),
-            targets: rows.iter().filter_map(|(_, label)| target(label)).collect(),
-            groups: rows.iter().map(|(row, _)| group(row)).collect(),
-            rows: rows.iter().map(|(row, _)| *row).collect(),
+            targets: chosen.iter().filter_map(|row| target(of(*row)?)).collect(),
+            groups: chosen.iter().map(group).collect(),
+            rows: chosen,
             labels,
             leads: Leads { weight: lead_weight, first: all.len() },
         };

@@ -149,7 +149,7 @@ pub(super) fn search(
     progress: &dyn Progress,
 ) -> Result<Search, TrainError> {
     let grid = grid.check()?;
-    let folds: Vec<Fold> = rows.folds(params).into_iter().flatten().collect();
+    let folds: Vec<Fold> = rows.folds(params).collect();
     if folds.len() < 2 {
         let head = rows.head;
         return Err(TrainError::Setting(format!(
@@ -159,11 +159,9 @@ pub(super) fn search(
     progress.pieces(&format!("searching settings of the {} head", rows.head), grid.points() * folds.len());
     let paths: Vec<(ClassWeights, &Fold)> =
         grid.class_weights.iter().flat_map(|weights| folds.iter().map(|fold| (*weights, fold))).collect();
-    let predicted: Vec<Vec<(u64, OutOfFold)>> = paths
-        .into_par_iter()
-        .map(|(class_weights, fold)| path(params, &grid.cs, class_weights, (rows, fold), progress))
-        .collect::<Result<_, _>>()
-        .map_err(|source| rows.unsolved(source))?;
+    let predicted: Vec<Vec<(u64, OutOfFold)>> = params
+        .try_each(&paths, |(class_weights, fold)| path(params, &grid.cs, *class_weights, (rows, fold), progress))
+        .map_err(|source| rows.unsolved(params, source))?;
     let iterations = predicted.iter().flatten().map(|(iterations, _)| iterations).sum();
     let points: Vec<(f64, ClassWeights)> =
         grid.class_weights.iter().flat_map(|weights| grid.cs.iter().map(|c| (*c, *weights))).collect();

@@ -213,7 +213,10 @@ impl ValidLogisticParams {
         let parameters = start.map_or_else(|| vec![0.0; loss.parameters()], |start| loss.parameters_of(start));
         let mut failed = None;
         let found = minimise(parameters, &loss.diagonal()?, self.limits, |at, gradient| {
-            // What is not a number ends the search.
+            if failed.is_some() {
+                // Nothing is read any more until the search gives up.
+                return f64::NAN;
+            }
             loss.evaluate(at, gradient).unwrap_or_else(|error| {
                 failed = Some(error);
                 f64::NAN

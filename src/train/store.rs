@@ -4,13 +4,13 @@
 //! there is room, in a [temporary file](crate::spill) beyond that, and are worked on a chunk at a time.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::corpus::{CorpusError, FieldNames, LabelledArticle, read_each};
+use super::corpus::{CorpusError, FieldNames, LabelledArticle, check_ids, read_each};
 use crate::spill::{Memory, Spill};
 
 /// What is said of an article.
@@ -163,15 +163,22 @@ impl Corpus {
 
     /// Puts the open chunk behind the others.
     fn close(&mut self) -> io::Result<()> {
+        let size = self.open.1.len() as u64;
+        let on_disk = match self.bytes.saturating_add(size) > self.memory.texts() {
+            true => Some(self.file.append(self.open.1.as_bytes())?),
+            false => None,
+        };
+        // Nothing is taken before it is written.
         let (mut bounds, mut texts) = std::mem::take(&mut self.open);
         bounds.shrink_to_fit();
-        let place = if self.bytes.saturating_add(texts.len() as u64) > self.memory.texts() {
-            Place::Disk(self.file.append(texts.as_bytes())?)
-        } else {
-            texts.shrink_to_fit();
-            self.bytes += texts.len() as u64;
-            Place::Memory(texts)
-        };
+        let place = on_disk.map_or_else(
+            || {
+                texts.shrink_to_fit();
+                self.bytes += size;
+                Place::Memory(texts)
+            },
+            Place::Disk,
+        );
         self.chunks.push(Chunk { first: self.labels.len() - bounds.len(), bounds, place });
         Ok(())
     }
@@ -194,18 +201,15 @@ impl Corpus {
         self.chunks.len() + usize::from(!self.open.0.is_empty())
     }
 
-    /// The texts of a chunk.
+    /// The texts of a chunk; none, where there is no such chunk.
     ///
     /// # Errors
     ///
     /// When they can't be read from disk.
-    ///
-    /// # Panics
-    ///
-    /// When there is no such chunk.
     pub fn texts(&self, chunk: usize) -> io::Result<Texts<'_>> {
         let Some(Chunk { bounds, place, .. }) = self.chunks.get(chunk) else {
-            return Ok(Texts { bounds: &self.open.0, texts: Cow::Borrowed(&self.open.1) });
+            let open = if chunk == self.chunks.len() { self.open.0.as_slice() } else { &[] };
+            return Ok(Texts { bounds: open, texts: Cow::Borrowed(&self.open.1) });
         };
         let texts = match place {
             Place::Memory(texts) => Cow::Borrowed(texts.as_str()),
@@ -241,23 +245,6 @@ impl Corpus {
         self.file.read(begin + range.start as u64, &mut bytes)?;
         String::from_utf8(bytes).map_err(io::Error::other)
     }
-}
-
-/// Refuses an id that stands twice.
-pub(super) fn check_ids<'a>(
-    articles: impl Iterator<Item = (&'a str, (&'a Path, usize))>,
-    fields: &FieldNames,
-) -> Result<(), CorpusError> {
-    let mut seen: HashMap<&str, (&Path, usize)> = HashMap::new();
-    for (id, source) in articles {
-        if let Some((first, line)) = seen.insert(id, source) {
-            let reason = format!("the id {id:?} stands already in {}, line {line}", first.display());
-            let (file, line) = source;
-            let field = fields.id.clone().unwrap_or("id".into());
-            return Err(CorpusError::Field { file: file.to_owned(), line, field, reason });
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -4,7 +4,6 @@
 //! make is put together in the order of the articles.
 
 use std::io;
-use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
@@ -15,12 +14,15 @@ use super::store::Corpus;
 use crate::features::matrix::Rows;
 use crate::features::{BlockConfig, Counting, Document, Reading, Space, SparseMatrix, Tally, TermCounts, Tokens};
 use crate::model::doubt::{Census, WordCounter};
-use crate::model::role::{RoleScratch, body, passages};
-use crate::model::{DoubtLimits, RoleHead, RoleVerdict};
+use crate::model::role::{RoleScratch, passages};
+use crate::model::{DoubtLimits, RoleHead};
 use crate::page;
 
 /// Words of the text that are its lead: about a first paragraph.
 const LEAD_WORDS: usize = 60;
+
+/// Bytes of vectors that a byte of text makes at most, nearly: one and a half entries where all features are kept.
+const BYTES_OF_TEXT: u64 = 12;
 
 /// What topic and stance are fitted on.
 pub(super) struct Vectors {
@@ -32,32 +34,40 @@ pub(super) struct Vectors {
     pub(super) doubt: Option<DoubtLimits>,
 }
 
-/// The body passages of articles.
+/// Which passages of articles are body.
 #[derive(Debug, Default)]
 struct Bodies {
     /// For each article the end of its passages.
     ends: Vec<usize>,
-    /// Where each begins and ends in its text.
-    passages: Vec<(u32, u32)>,
+    is_body: Vec<bool>,
 }
 
 impl Bodies {
-    fn push(&mut self, body: &[(u32, u32)]) {
-        self.passages.extend_from_slice(body);
-        self.ends.push(self.passages.len());
+    fn push(&mut self, is_body: &[bool]) {
+        self.is_body.extend_from_slice(is_body);
+        self.ends.push(self.is_body.len());
     }
 
-    fn of(&self, article: usize) -> &[(u32, u32)] {
+    fn of(&self, article: usize) -> &[bool] {
         let begin = if article == 0 { 0 } else { self.ends[article - 1] };
-        &self.passages[begin..self.ends[article]]
+        &self.is_body[begin..self.ends[article]]
+    }
+
+    fn has_body(&self, article: usize) -> bool {
+        self.of(article).contains(&true)
     }
 
     /// The document of an article. Where nothing of it is body, serving has its answer without looking at the terms, and there is nothing
     /// to be learnt: no document.
     fn document<'a>(&self, at: usize, (title, text): (&'a str, &'a str)) -> Option<Document<'a>> {
-        let body = self.of(at);
-        let range = |(begin, end): &(u32, u32)| *begin as usize..*end as usize;
-        (!body.is_empty()).then(|| Document::article(title, text, body.iter().map(range)))
+        let passages = page::split(text).into_iter().zip(self.of(at));
+        let body = passages.filter(|(_, is_body)| **is_body).map(|(passage, _)| passage.range);
+        self.has_body(at).then(|| Document::article(title, text, body))
+    }
+
+    /// The documents of some articles, of which the first is this one of all.
+    fn documents<'a>(&self, first: usize, articles: &[(&'a str, &'a str)]) -> Vec<Option<Document<'a>>> {
+        articles.par_iter().enumerate().map(|(at, article)| self.document(first + at, *article)).collect()
     }
 }
 
@@ -91,19 +101,16 @@ fn make(
     progress: &dyn Progress,
 ) -> io::Result<Vectors> {
     let (mut bodies, mut counting) = (Bodies::default(), Counting::new(blocks, params.lexicon.clone(), &params.memory));
-    pieces("reading terms", corpus, progress);
+    let waiting = Waiting::new("reading terms", corpus, progress);
     for chunk in 0..corpus.chunks() {
         let texts = corpus.texts(chunk)?;
         let articles: Vec<(&str, &str)> = texts.iter().collect();
         let first = bodies.ends.len();
         find_bodies(&articles, role).iter().for_each(|body| bodies.push(body));
-        let documents: Vec<Document<'_>> =
-            articles.iter().zip(first..).filter_map(|(article, at)| bodies.document(at, *article)).collect();
-        counting.add(&documents.iter().collect::<Vec<_>>());
-        counting.spill()?;
-        progress.advance();
+        counting.add(&bodies.documents(first, &articles).iter().flatten().collect::<Vec<_>>())?;
+        waiting.advance();
     }
-    let has_body: Vec<bool> = (0..bodies.ends.len()).map(|at| !bodies.of(at).is_empty()).collect();
+    let has_body: Vec<bool> = (0..bodies.ends.len()).map(|at| bodies.has_body(at)).collect();
     let with_body = has_body.iter().filter(|has| **has).count();
     if with_body < has_body.len() {
         tracing::warn!(articles = has_body.len() - with_body, "articles without any body passage teach nothing");
@@ -117,15 +124,15 @@ fn make(
     let wants_leads = params.lead_weight > 0.0;
     let mut taken: Vec<Census> = Vec::with_capacity(with_body);
     let scratch = Mutex::default();
-    pieces("making vectors", corpus, progress);
+    let waiting = Waiting::new("making vectors", corpus, progress);
     let mut first = 0;
     for chunk in 0..corpus.chunks() {
         let texts = corpus.texts(chunk)?;
         let articles: Vec<(&str, &str)> = texts.iter().collect();
         let bytes: usize = articles.iter().map(|(title, text)| title.len() + text.len()).sum();
-        let is_packed = matrix.is_full(bytes as u64);
-        let documents: Vec<Option<Document<'_>>> =
-            articles.iter().zip(first..).map(|(article, at)| bodies.document(at, *article)).collect();
+        let expected = BYTES_OF_TEXT * bytes as u64 * if wants_leads { 2 } else { 1 };
+        let is_packed = matrix.is_full(leads.bytes_in_memory() + expected);
+        let documents = bodies.documents(first, &articles);
         let parts = shares(&documents, |documents| {
             with_scratch(&scratch, |scratch| {
                 let (mut rows, mut led, mut taken) = (Rows::new(is_packed), Rows::new(is_packed), Vec::new());
@@ -143,11 +150,13 @@ fn make(
         });
         for (rows, led, part) in parts {
             matrix.append(rows)?;
-            leads.append(led)?;
+            if wants_leads {
+                leads.append(led)?;
+            }
             taken.extend(part);
         }
         first += articles.len();
-        progress.advance();
+        waiting.advance();
     }
     matrix.join(leads)?;
     let doubt = words.and_then(|words| words.limits(&taken));
@@ -155,11 +164,24 @@ fn make(
     Ok(Vectors { space, matrix, has_body, doubt })
 }
 
-/// Tells `progress` of the chunks to come, where there are several.
-fn pieces(name: &str, corpus: &Corpus, progress: &dyn Progress) {
-    match corpus.chunks() {
-        0 | 1 => progress.stage(name),
-        chunks => progress.pieces(name, chunks),
+/// Somebody who waits for the chunks of a corpus.
+struct Waiting<'a>(Option<&'a dyn Progress>);
+
+impl<'a> Waiting<'a> {
+    /// Of a single chunk only the beginning is told.
+    fn new(name: &str, corpus: &Corpus, progress: &'a dyn Progress) -> Self {
+        if corpus.chunks() > 1 {
+            progress.pieces(name, corpus.chunks());
+            return Self(Some(progress));
+        }
+        progress.stage(name);
+        Self(None)
+    }
+
+    fn advance(&self) {
+        if let Some(progress) = self.0 {
+            progress.advance();
+        }
     }
 }
 
@@ -217,19 +239,17 @@ pub(super) fn of_documents(space: &Space, documents: &[Document<'_>]) -> io::Res
     Ok(matrix)
 }
 
-/// The body passages of each article.
-fn find_bodies(articles: &[(&str, &str)], role: Option<&RoleHead>) -> Vec<Vec<(u32, u32)>> {
-    let bound = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+/// For each article, which of its passages are body.
+fn find_bodies(articles: &[(&str, &str)], role: Option<&RoleHead>) -> Vec<Vec<bool>> {
     articles
         .par_iter()
-        .map_init(<(Reading, RoleScratch)>::default, |(reading, scratch), (_, text)| {
-            reading.clear();
-            let verdicts = match role {
-                Some(_) => passages(role, scratch, reading, text).0,
-                // Nothing has to be read to know that all of it is body.
-                None => page::split(text).into_iter().map(RoleVerdict::body).collect(),
-            };
-            body(&verdicts).map(|Range { start, end }| (bound(start), bound(end))).collect()
+        .map_init(<(Reading, RoleScratch)>::default, |(reading, scratch), (_, text)| match role {
+            Some(_) => {
+                reading.clear();
+                passages(role, scratch, reading, text).0.iter().map(|verdict| !verdict.is_noise).collect()
+            }
+            // Nothing has to be read to know that all of it is body.
+            None => vec![true; page::split(text).len()],
         })
         .collect()
 }

@@ -217,13 +217,13 @@ proptest! {
         let documents: Vec<&Document<'_>> = documents.iter().collect();
         let configs = vec![
             BlockConfig { max_features, ..block("word", BlockKind::Words, Field::Document) },
-            block("ngram", BlockKind::Ngrams { min: 1, max: 3 }, Field::Document),
+            // Few of them, so that some documents have none.
+            BlockConfig { max_features, ..block("ngram", BlockKind::Ngrams { min: 2, max: 3 }, Field::Document) },
         ];
         let memory = |limit| Memory::new(Some(limit), std::env::temp_dir());
         let mut counting = Counting::new(configs.clone(), None, &memory(4 * limits.0));
         for documents in documents.chunks(share) {
-            counting.add(documents);
-            counting.spill().unwrap();
+            counting.add(documents).unwrap();
         }
         let space = counting.finish().unwrap();
         let expected = Space::fit(configs, None, &documents);
@@ -234,7 +234,7 @@ proptest! {
         let (mut reading, mut tally, mut counts) = (Reading::default(), Tally::default(), TermCounts::default());
         let mut matrix = SparseMatrix::within(&memory(2 * limits.1), &space);
         for documents in documents.chunks(share) {
-            let mut rows = Rows::new(matrix.is_full(0));
+            let mut rows = Rows::new(matrix.is_full(1));
             rows.push(&space, None);
             for document in documents {
                 reading.clear();
@@ -251,30 +251,43 @@ proptest! {
             let (columns, values) = cursor.row(row).unwrap();
             let expected: Vec<(u32, f32)> = vector.iter().map(|(column, value)| (*column, *value as f32)).collect();
             prop_assert_eq!(columns.iter().copied().zip(values.iter().copied()).collect::<Vec<_>>(), expected);
-            prop_assert!(matrix.is_empty(at / share * (share + 1)));
+            prop_assert_eq!(matrix.has_entries(row), !vector.is_empty());
+            prop_assert!(!matrix.has_entries(at / share * (share + 1)));
         }
     }
+}
+
+/// Rows on disk, in a space of the words of the first document.
+fn on_disk(texts: &[&str]) -> SparseMatrix {
+    let documents: Vec<Document<'_>> = texts.iter().map(|text| Document::passage(text, 0..text.len())).collect();
+    let space = fit(vec![block("word", BlockKind::Words, Field::Document)], &documents[..1]);
+    let (mut reading, mut tally, mut counts, mut rows) =
+        (Reading::default(), Tally::default(), TermCounts::default(), Rows::new(true));
+    for document in &documents {
+        reading.clear();
+        let parts = reading.document(document);
+        let tokens = Tokens { reading: &reading, parts: &parts, shape: &document.shape };
+        space.counts(&mut tally, &tokens, &mut counts, |_, _| {});
+        rows.push(&space, Some(&counts));
+    }
+    let mut matrix = SparseMatrix::within(&Memory::new(Some(0), std::env::temp_dir()), &space);
+    matrix.append(rows).unwrap();
+    matrix
+}
+
+#[test]
+fn a_document_without_known_terms_has_no_entries_on_disk() {
+    let matrix = on_disk(&["a", "b", "a b"]);
+    assert_eq!([0, 1, 2].map(|row| matrix.has_entries(row)), [true, false, true]);
+    let mut cursor = matrix.cursor();
+    let found = [0, 1, 2].map(|row| cursor.row(row).map(|(columns, values)| (columns.to_vec(), values.to_vec())).unwrap());
+    assert_eq!(found, [(vec![0], vec![1.0]), (vec![], vec![]), (vec![0], vec![1.0])]);
 }
 
 #[test]
 fn a_term_that_is_frequent_beyond_a_byte_keeps_its_count_on_disk() {
     let text = "a ".repeat(300) + &"b ".repeat(255) + &"c ".repeat(254) + "d";
-    let document = Document::passage(&text, 0..text.len());
-    let space = fit(vec![block("word", BlockKind::Words, Field::Document)], std::slice::from_ref(&document));
-    let mut reading = Reading::default();
-    let parts = reading.document(&document);
-    let mut counts = TermCounts::default();
-    space.counts(
-        &mut Tally::default(),
-        &Tokens { reading: &reading, parts: &parts, shape: &document.shape },
-        &mut counts,
-        |_, _| {},
-    );
-    let memory = Memory::new(Some(0), std::env::temp_dir());
-    let mut matrix = SparseMatrix::within(&memory, &space);
-    let mut rows = Rows::new(true);
-    rows.push(&space, Some(&counts));
-    matrix.append(rows).unwrap();
+    let matrix = on_disk(&[&text]);
     // Counts of 300, 255 and 254 in the ratio of 1 + ln of them; every idf is 1.
     let mut cursor = matrix.cursor();
     let (columns, values) = cursor.row(0).unwrap();
