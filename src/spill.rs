@@ -37,17 +37,22 @@ impl Memory {
 
     /// Bytes that texts may take: a quarter.
     pub(crate) fn texts(&self) -> u64 {
-        self.limit.map_or(u64::MAX, |limit| limit / 4)
+        self.part(4)
     }
 
     /// Bytes that terms may take while they are counted, which is over before there are vectors: a quarter.
     pub(crate) fn terms(&self) -> u64 {
-        self.limit.map_or(u64::MAX, |limit| limit / 4)
+        self.part(4)
     }
 
     /// Bytes that vectors may take: half. What is left of the limit is for everything else.
     pub(crate) fn vectors(&self) -> u64 {
-        self.limit.map_or(u64::MAX, |limit| limit / 2)
+        self.part(2)
+    }
+
+    /// One of so many equal parts of the limit.
+    fn part(&self, parts: u64) -> u64 {
+        self.limit.map_or(u64::MAX, |limit| limit / parts)
     }
 
     /// Bytes of text to work on at once.

@@ -249,3 +249,21 @@ fn summary(model: &Model, bytes: usize, args: &TrainArgs) -> anyhow::Result<()> 
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_given_in_powers_of_1024() {
+        assert_eq!(memory("268435456"), Ok(1 << 28));
+        for given in ["6G", "6g", "6GiB", "6GB", "6144M"] {
+            assert_eq!(memory(given), Ok(6 << 30), "{given}");
+        }
+        assert_eq!(memory("255M"), Err("267386880 bytes; at least 256M are needed".into()));
+        for given in ["", "G", "6X", "6G5", "-6G", "1.5G"] {
+            assert_eq!(memory(given), Err("expected a number and K, M, G or T, such as 6G".into()), "{given}");
+        }
+        assert_eq!(memory("99999999T"), Err("more than there is".into()));
+    }
+}

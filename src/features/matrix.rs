@@ -1,7 +1,8 @@
 //! The feature vectors of many documents, compressed by rows, in memory or on disk.
 //!
 //! In memory a row is `u32` columns beside `f32` values. What does not fit lies in a [temporary file](crate::spill), packed: for each block
-//! the factor that normalises its terms, then the id of each term and how often it occurs, three or four bytes in place of eight. Unpacked by the arithmetic that made it, a row has the same values to the last bit wherever it lies.
+//! the factor that normalises its terms, then the id of each term and how often it occurs, three or four bytes in place of eight.
+//! Unpacked by the arithmetic that made it, a row has the same values to the last bit wherever it lies.
 
 use std::io;
 use std::ops::Range;
@@ -61,6 +62,14 @@ pub struct Rows {
     values: Vec<f32>,
     /// In place of columns and values, where rows are packed.
     packed: Option<Vec<u8>>,
+    entries: usize,
+}
+
+/// Rows that have their place, and wait for their turn in a matrix.
+#[derive(Debug)]
+pub struct Stored {
+    ends: Vec<u32>,
+    place: Place,
     entries: usize,
 }
 
@@ -199,18 +208,12 @@ impl SparseMatrix {
         self.disk.as_ref().is_some_and(|disk| self.bytes.saturating_add(more) > disk.limit)
     }
 
-    /// Bytes that rows take in memory.
-    #[must_use]
-    pub fn bytes_in_memory(&self) -> u64 {
-        self.bytes
-    }
-
-    /// Adds rows.
+    /// Gives rows their place, in memory or on disk. They become rows of this matrix when they are [appended](Self::append).
     ///
     /// # Errors
     ///
     /// When they can't be written to disk: also where they are packed and the matrix has no disk, and where they are more than four gigabytes.
-    pub fn append(&mut self, rows: Rows) -> io::Result<()> {
+    pub fn store(&mut self, rows: Rows) -> io::Result<Stored> {
         let Rows { ends, mut columns, mut values, packed, entries } = rows;
         let ends = ends.into_iter().map(u32::try_from).collect::<Result<_, _>>().map_err(io::Error::other)?;
         let place = match (packed, &mut self.disk) {
@@ -223,31 +226,14 @@ impl SparseMatrix {
                 Place::Memory(columns, values)
             }
         };
-        self.chunks.push(Chunk { first: self.rows(), ends, place });
-        self.entries += entries;
-        Ok(())
+        Ok(Stored { ends, place, entries })
     }
 
-    /// Adds the chunks of a matrix in the same space behind those of this one.
-    ///
-    /// # Errors
-    ///
-    /// When what lies on disk can't be copied.
-    pub fn join(&mut self, other: Self) -> io::Result<()> {
-        for Chunk { ends, place, .. } in other.chunks {
-            let place = match (place, &other.disk, &mut self.disk) {
-                (Place::Disk(begin), Some(from), Some(to)) => {
-                    let mut bytes = vec![0; ends.last().copied().unwrap_or(0) as usize];
-                    from.file.read(begin, &mut bytes)?;
-                    Place::Disk(to.file.append(&bytes)?)
-                }
-                (place, _, _) => place,
-            };
-            self.chunks.push(Chunk { first: self.rows(), ends, place });
-        }
-        self.entries += other.entries;
-        self.bytes += other.bytes;
-        Ok(())
+    /// Adds rows that this matrix has stored behind those that there are.
+    pub fn append(&mut self, stored: Stored) {
+        let Stored { ends, place, entries } = stored;
+        self.chunks.push(Chunk { first: self.rows(), ends, place });
+        self.entries += entries;
     }
 
     /// Adds a row in memory: the vector of a document.

@@ -8,6 +8,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use crate::page;
+use crate::spill::Memory;
 
 /// The names of the columns (CSV, TSV) or keys (JSON Lines) that hold an article's parts. Absent: the default name,
 /// which may be missing from the file. A name given must be there.
@@ -113,6 +114,13 @@ pub enum CorpusError {
 const BUFFER: usize = 1 << 16;
 
 const BYTE_ORDER_MARK: char = '\u{feff}';
+
+impl CorpusError {
+    /// The error of a temporary file.
+    pub(super) fn disk(memory: &Memory, source: std::io::Error) -> Self {
+        Self::Disk { folder: memory.folder.clone(), source }
+    }
+}
 
 /// A row of a file: what each of the named fields holds.
 type Row = HashMap<String, String>;

@@ -155,7 +155,7 @@ impl Rows<'_> {
 ///
 /// # Errors
 ///
-/// [`TrainError::Solver`], when the solver stops short of the minimum; [`TrainError::Disk`], when vectors can't be read.
+/// [`TrainError::Solver`], when the solver stops short of the minimum; [`TrainError::Corpus`], when vectors can't be read.
 pub(super) fn fit_head(params: &TrainParams, settings: &HeadSettings, rows: &Rows<'_>) -> Result<(Head, Fitting), TrainError> {
     fit(params, settings, rows).map_err(|source| rows.unsolved(params, source))
 }

@@ -10,11 +10,9 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
 
 use linfa::ParamGuard;
 use rayon::prelude::*;
-use sha2::{Digest, Sha256};
 
 use super::corpus::{CorpusError, check_labels, counts};
 use super::fit::{Fitting, Leads, Rows, fit_head};
@@ -82,7 +80,7 @@ impl TrainParams {
 
     /// The error of a temporary file.
     pub(super) fn disk(&self, source: io::Error) -> TrainError {
-        TrainError::Disk { folder: self.memory.folder.clone(), source }
+        CorpusError::disk(&self.memory, source).into()
     }
 }
 
@@ -132,14 +130,6 @@ pub enum TrainError {
     /// The priors don't fit the labels.
     #[error("priors")]
     Priors(#[from] InvalidPriors),
-    /// What does not fit into memory can't be written to disk, or read from there.
-    #[error("temporary files in {}", .folder.display())]
-    Disk {
-        /// The folder for temporary files.
-        folder: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
     /// The model's name can't be part of a resource name.
     #[error(transparent)]
     Name(LoadError),
@@ -213,7 +203,7 @@ pub fn train(params: &TrainParams, corpus: Corpus, pages: &[MarkedPage], progres
         role = Some(head);
     }
     let has_stances = corpus.labels().iter().any(|labels| labels.stance.is_some());
-    let data_digest = digest(&corpus, pages, params.lexicon.as_ref()).map_err(|source| params.disk(source))?;
+    let data_digest = digest(&corpus, pages, params.lexicon.as_ref());
     let Vectors { space, matrix, has_body, doubt } =
         vectors(params, &corpus, role.as_ref(), blocks(params, has_stances), progress)?;
     // From here on labels are enough, and the memory of the texts is wanted for other things.
@@ -400,27 +390,15 @@ fn scales(space: &Space, weights: &BlockWeights) -> Vec<f64> {
     blocks.flat_map(|(block, in_vector)| std::iter::repeat_n(scale(block, *in_vector), block.idf.len())).collect()
 }
 
-/// SHA-256 of everything that is learnt from, each part preceded by its length.
-fn digest(corpus: &Corpus, pages: &[MarkedPage], lexicon: Option<&Lexicon>) -> io::Result<String> {
-    let mut hasher = Sha256::new();
-    let mut add = |part: &str| {
-        hasher.update((part.len() as u64).to_le_bytes());
-        hasher.update(part);
-    };
-    let mut labels = corpus.labels().iter();
-    for chunk in 0..corpus.chunks() {
-        for ((title, text), Labels { id, topic, stance, group, .. }) in corpus.texts(chunk)?.iter().zip(&mut labels) {
-            [id, title, text, topic, stance.as_deref().unwrap_or(""), group.as_deref().unwrap_or("")]
-                .into_iter()
-                .for_each(&mut add);
-        }
-    }
+/// SHA-256 of everything that is learnt from.
+fn digest(corpus: &Corpus, pages: &[MarkedPage], lexicon: Option<&Lexicon>) -> String {
+    let mut digest = corpus.digest().clone();
     for page in pages {
-        add(&page.text);
-        page.passages.iter().for_each(|(_, kind)| add(kind));
+        digest.add(&page.text);
+        page.passages.iter().for_each(|(_, kind)| digest.add(kind));
     }
     if let Some(lexicon) = lexicon {
-        add(&lexicon.to_text());
+        digest.add(&lexicon.to_text());
     }
-    Ok(file::hexadecimal(&hasher.finalize()))
+    digest.hexadecimal()
 }

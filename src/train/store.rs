@@ -10,7 +10,10 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use sha2::{Digest, Sha256};
+
 use super::corpus::{CorpusError, FieldNames, LabelledArticle, check_ids, read_each};
+use crate::model::file::hexadecimal;
 use crate::spill::{Memory, Spill};
 
 /// What is said of an article.
@@ -41,6 +44,26 @@ pub struct Corpus {
     open: (Vec<Bounds>, String),
     /// Strings that many articles share.
     shared: HashSet<Arc<str>>,
+    /// Of all articles, taken as they come so that no text has to be read again for it.
+    digest: DataDigest,
+}
+
+/// SHA-256 of data, each part preceded by its length.
+#[derive(Debug, Clone, Default)]
+pub struct DataDigest(Sha256);
+
+impl DataDigest {
+    /// Adds a part.
+    pub fn add(&mut self, part: &str) {
+        self.0.update((part.len() as u64).to_le_bytes());
+        self.0.update(part);
+    }
+
+    /// The digest of all that was added, in lower-case hexadecimal.
+    #[must_use]
+    pub fn hexadecimal(self) -> String {
+        hexadecimal(&self.0.finalize())
+    }
 }
 
 /// Where title and text of an article end in their chunk.
@@ -97,6 +120,7 @@ impl Corpus {
             file: Spill::new(memory),
             open: (Vec::new(), String::new()),
             shared: HashSet::new(),
+            digest: DataDigest::default(),
         }
     }
 
@@ -107,8 +131,7 @@ impl Corpus {
     /// [`CorpusError`], as in [`super::corpus::read`], and when texts can't be written to disk.
     pub fn read(files: &[PathBuf], fields: &FieldNames, memory: &Memory) -> Result<Self, CorpusError> {
         let mut corpus = Self::new(memory);
-        let failed = |source| CorpusError::Disk { folder: memory.folder.clone(), source };
-        read_each(files, fields, |article| corpus.push(article).map_err(failed))?;
+        read_each(files, fields, |article| corpus.push(article).map_err(|source| CorpusError::disk(memory, source)))?;
         let sources = corpus.labels.iter().map(|labels| (&*labels.id, (&*labels.source.0, labels.source.1)));
         check_ids(sources, fields)?;
         Ok(corpus)
@@ -138,6 +161,8 @@ impl Corpus {
             Some(last) if *last.source.0 == *file => Arc::clone(&last.source.0),
             _ => Arc::from(file),
         };
+        [&id, &title, &text, &topic].into_iter().for_each(|part| self.digest.add(part));
+        [&stance, &group].into_iter().for_each(|part| self.digest.add(part.as_deref().unwrap_or("")));
         let mut shared = |label: String| match self.shared.get(label.as_str()) {
             Some(shared) => Arc::clone(shared),
             None => {
@@ -193,6 +218,12 @@ impl Corpus {
     #[must_use]
     pub fn into_labels(self) -> Vec<Labels> {
         self.labels
+    }
+
+    /// The digest of all articles, in their order.
+    #[must_use]
+    pub fn digest(&self) -> &DataDigest {
+        &self.digest
     }
 
     /// How many chunks of texts there are.

@@ -14,8 +14,8 @@ use super::store::Corpus;
 use crate::features::matrix::Rows;
 use crate::features::{BlockConfig, Counting, Document, Reading, Space, SparseMatrix, Tally, TermCounts, Tokens};
 use crate::model::doubt::{Census, WordCounter};
-use crate::model::role::{RoleScratch, passages};
-use crate::model::{DoubtLimits, RoleHead};
+use crate::model::role::{RoleScratch, body, passages};
+use crate::model::{DoubtLimits, RoleHead, RoleVerdict};
 use crate::page;
 
 /// Words of the text that are its lead: about a first paragraph.
@@ -57,8 +57,7 @@ impl Bodies {
         self.of(article).contains(&true)
     }
 
-    /// The document of an article. Where nothing of it is body, serving has its answer without looking at the terms, and there is nothing
-    /// to be learnt: no document.
+    /// The document of an article, as [`judge`] made it.
     fn document<'a>(&self, at: usize, (title, text): (&'a str, &'a str)) -> Option<Document<'a>> {
         let passages = page::split(text).into_iter().zip(self.of(at));
         let body = passages.filter(|(_, is_body)| **is_body).map(|(passage, _)| passage.range);
@@ -105,9 +104,9 @@ fn make(
     for chunk in 0..corpus.chunks() {
         let texts = corpus.texts(chunk)?;
         let articles: Vec<(&str, &str)> = texts.iter().collect();
-        let first = bodies.ends.len();
-        find_bodies(&articles, role).iter().for_each(|body| bodies.push(body));
-        counting.add(&bodies.documents(first, &articles).iter().flatten().collect::<Vec<_>>())?;
+        let judged = judge(&articles, role);
+        judged.iter().for_each(|(is_body, _)| bodies.push(is_body));
+        counting.add(&judged.iter().filter_map(|(_, document)| document.as_ref()).collect::<Vec<_>>())?;
         waiting.advance();
     }
     let has_body: Vec<bool> = (0..bodies.ends.len()).map(|at| bodies.has_body(at)).collect();
@@ -119,7 +118,7 @@ fn make(
     let space = counting.finish()?;
     tracing::info!(features = space.features(), on_disk, "terms counted");
     let words = WordCounter::new(&space, with_body);
-    let (mut matrix, mut leads) = (SparseMatrix::within(&params.memory, &space), SparseMatrix::within(&params.memory, &space));
+    let (mut matrix, mut leads) = (SparseMatrix::within(&params.memory, &space), Vec::new());
     // Leads that count for nothing are not worth their vectors.
     let wants_leads = params.lead_weight > 0.0;
     let mut taken: Vec<Census> = Vec::with_capacity(with_body);
@@ -131,7 +130,7 @@ fn make(
         let articles: Vec<(&str, &str)> = texts.iter().collect();
         let bytes: usize = articles.iter().map(|(title, text)| title.len() + text.len()).sum();
         let expected = BYTES_OF_TEXT * bytes as u64 * if wants_leads { 2 } else { 1 };
-        let is_packed = matrix.is_full(leads.bytes_in_memory() + expected);
+        let is_packed = matrix.is_full(expected);
         let documents = bodies.documents(first, &articles);
         let parts = shares(&documents, |documents| {
             with_scratch(&scratch, |scratch| {
@@ -149,16 +148,17 @@ fn make(
             })
         });
         for (rows, led, part) in parts {
-            matrix.append(rows)?;
+            let rows = matrix.store(rows)?;
+            matrix.append(rows);
             if wants_leads {
-                leads.append(led)?;
+                leads.push(matrix.store(led)?);
             }
             taken.extend(part);
         }
         first += articles.len();
         waiting.advance();
     }
-    matrix.join(leads)?;
+    leads.into_iter().for_each(|led| matrix.append(led));
     let doubt = words.and_then(|words| words.limits(&taken));
     tracing::info!(articles = first, entries = matrix.entries(), on_disk = matrix.bytes_on_disk(), "vectors made");
     Ok(Vectors { space, matrix, has_body, doubt })
@@ -235,21 +235,28 @@ pub(super) fn of_documents(space: &Space, documents: &[Document<'_>]) -> io::Res
         })
     });
     let mut matrix = SparseMatrix::new(space.features());
-    parts.into_iter().try_for_each(|rows| matrix.append(rows))?;
+    for rows in parts {
+        let rows = matrix.store(rows)?;
+        matrix.append(rows);
+    }
     Ok(matrix)
 }
 
-/// For each article, which of its passages are body.
-fn find_bodies(articles: &[(&str, &str)], role: Option<&RoleHead>) -> Vec<Vec<bool>> {
+/// For each article, which of its passages are body, and the document that these make. Where nothing of it is body, serving has its answer without
+/// looking at the terms, and there is nothing to be learnt: no document.
+fn judge<'a>(articles: &[(&'a str, &'a str)], role: Option<&RoleHead>) -> Vec<(Vec<bool>, Option<Document<'a>>)> {
     articles
         .par_iter()
-        .map_init(<(Reading, RoleScratch)>::default, |(reading, scratch), (_, text)| match role {
-            Some(_) => {
-                reading.clear();
-                passages(role, scratch, reading, text).0.iter().map(|verdict| !verdict.is_noise).collect()
-            }
-            // Nothing has to be read to know that all of it is body.
-            None => vec![true; page::split(text).len()],
+        .map_init(<(Reading, RoleScratch)>::default, |(reading, scratch), (title, text)| {
+            reading.clear();
+            let verdicts = match role {
+                Some(_) => passages(role, scratch, reading, text).0,
+                // Nothing has to be read to know that all of it is body.
+                None => page::split(text).into_iter().map(RoleVerdict::body).collect(),
+            };
+            let is_body: Vec<bool> = verdicts.iter().map(|verdict| !verdict.is_noise).collect();
+            let document = is_body.contains(&true).then(|| Document::article(title, text, body(&verdicts)));
+            (is_body, document)
         })
         .collect()
 }

@@ -243,7 +243,8 @@ proptest! {
                 space.counts(&mut tally, &tokens, &mut counts, |_, _| {});
                 rows.push(&space, Some(&counts));
             }
-            matrix.append(rows).unwrap();
+            let stored = matrix.store(rows).unwrap();
+            matrix.append(stored);
         }
         let mut cursor = matrix.cursor();
         for (at, vector) in vectors(&space, &documents).iter().enumerate() {
@@ -271,7 +272,8 @@ fn on_disk(texts: &[&str]) -> SparseMatrix {
         rows.push(&space, Some(&counts));
     }
     let mut matrix = SparseMatrix::within(&Memory::new(Some(0), std::env::temp_dir()), &space);
-    matrix.append(rows).unwrap();
+    let stored = matrix.store(rows).unwrap();
+    matrix.append(stored);
     matrix
 }
 
