@@ -14,11 +14,14 @@ use std::hint::black_box;
 use std::path::Path;
 use std::sync::LazyLock;
 
+use depeche::features::matrix::PackedRows;
 use depeche::features::{
-    BlockConfig, BlockKind, Document, Field, Part, Reading, ShapeTerms, Space, SparseMatrix, SparseRows, Tally, Tokens,
+    BlockConfig, BlockKind, Document, Field, Part, Reading, ShapeTerms, Space, SparseMatrix, SparseRows, Tally, TermCounts,
+    Tokens,
 };
 use depeche::model::{Article, Classifier, Options};
 use depeche::page;
+use depeche::spill::Memory;
 use depeche::terms::Reader;
 use depeche::train::corpus::{self, FieldNames};
 use depeche::train::solver::LogisticParams;
@@ -164,12 +167,14 @@ fn solver(bencher: Bencher<'_, '_>) {
     let documents: Vec<Document<'_>> = CORPUS.iter().map(document).collect();
     let space = Space::fit(blocks, None, &documents.iter().collect::<Vec<_>>());
     let (reading, parts) = read_all();
-    let (mut tally, mut entries, shape) = (Tally::default(), Vec::new(), ShapeTerms::default());
-    let mut matrix = SparseMatrix::new(space.features());
+    let (mut tally, mut counts, shape) = (Tally::default(), TermCounts::default(), ShapeTerms::default());
+    let (mut matrix, mut rows) = (SparseMatrix::within(&Memory::default(), &space), PackedRows::default());
     for parts in &parts {
-        space.vector(&mut tally, &Tokens { reading: &reading, parts, shape: &shape }, &mut entries);
-        matrix.push_vector(&entries);
+        space.counts(&mut tally, &Tokens { reading: &reading, parts, shape: &shape }, &mut counts, |_, _| {});
+        rows.push(&space, Some(&counts));
     }
+    let stored = matrix.store(rows).unwrap();
+    matrix.append(stored);
     let labels = (0..CORPUS.len()).map(|row| row / ARTICLES).collect();
     let data = DatasetBase::new(SparseRows::all(&matrix), labels);
     let settings = LogisticParams::new(FILES.len()).c(TrainParams::default().c).tolerance(1e-3).check().unwrap();

@@ -2,14 +2,18 @@
 //!
 //! Each thread counts its share of the documents, and remembers for each term where it was first met: in which document, and as the
 //! how-manieth of it. Put together, the counts are the same whoever counted what. Terms that take too much memory are written to disk
-//! in their order, and put together at the end in one pass over all that was written; nothing is left out or estimated.
+//! in their order, and put together at the end in one pass over all that was written; nothing is left out or estimated. As long as everything
+//! fits into memory the documents' own counts can be [recorded](super::record), so that nobody has to read them again.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rayon::prelude::*;
 
+use super::record::{self, NOT_KEPT, NewIds, Piece, Recording};
 use super::space::idf;
 use super::tally::{Counted, Tally, Terms, Tokens};
 use super::{Block, BlockConfig, Document, Lexicon, Reading, Space, Vocabulary};
@@ -20,17 +24,37 @@ use crate::spill::{Memory, Spill};
 pub struct Counting {
     configs: Vec<BlockConfig>,
     lexicon: Option<Lexicon>,
-    shards: Vec<Shard>,
+    shards: Mutex<Shards>,
     documents: u64,
     limit: u64,
+    /// What is recorded of the documents, each piece with the shard that counted it; nothing where nobody wants it or it takes too much memory.
+    pieces: Option<Vec<(usize, Piece)>>,
+    most_recorded: u64,
     file: Spill,
     /// For each block what of it lies on disk.
     runs: Vec<Vec<Run>>,
 }
 
+/// A document to count.
+#[derive(Debug)]
+pub struct Shown<'a> {
+    /// The document; nothing is only recorded.
+    pub document: Option<&'a Document<'a>>,
+    /// A part of it that is not counted, but recorded.
+    pub lead: Option<Document<'a>>,
+}
+
+/// Shards for threads to count with, as many as are ever needed at once.
+#[derive(Debug, Default)]
+struct Shards {
+    free: Vec<Shard>,
+    made: usize,
+}
+
 /// What one thread counts, block by block.
 #[derive(Debug)]
 struct Shard {
+    number: usize,
     reading: Reading,
     tally: Tally,
     vocabularies: Vec<Vocabulary>,
@@ -67,6 +91,9 @@ struct Run {
     end: u64,
 }
 
+/// Documents that a thread counts at once.
+const PIECE: usize = 64;
+
 /// Bytes that are written at once, and read of a run where there is room.
 const WINDOW: usize = 1 << 18;
 
@@ -99,13 +126,15 @@ impl Counts {
 }
 
 impl Counter {
-    /// What both counted.
-    fn merge(mut self, other: &Self) -> Self {
-        for (term, found) in other.vocabulary.iter().zip(other.counts.iter()) {
+    /// Adds what another counted; returns the ids of its terms here.
+    fn merge(&mut self, other: &Self) -> Vec<u32> {
+        let terms = other.vocabulary.iter().zip(other.counts.iter());
+        let add = |(term, found): (&str, Found)| {
             let id = self.vocabulary.intern(term);
             self.counts.add(id, found);
-        }
-        self
+            id
+        };
+        terms.map(add).collect()
     }
 
     /// Writes the terms in ascending order.
@@ -144,10 +173,32 @@ impl Terms for Growing<'_> {
     }
 }
 
+fn lock(shards: &Mutex<Shards>) -> MutexGuard<'_, Shards> {
+    shards.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shards {
+    /// One that nobody else has.
+    fn take(&mut self, blocks: usize) -> Shard {
+        self.free.pop().unwrap_or_else(|| {
+            self.made += 1;
+            Shard::new(self.made - 1, blocks)
+        })
+    }
+
+    /// All of them, in the order of their numbers.
+    fn all(&mut self) -> Vec<Shard> {
+        self.made = 0;
+        self.free.sort_unstable_by_key(|shard| shard.number);
+        std::mem::take(&mut self.free)
+    }
+}
+
 impl Shard {
-    fn new(blocks: usize) -> Self {
+    fn new(number: usize, blocks: usize) -> Self {
         // Ids last as long as the counts, so words keep their numbers.
         Self {
+            number,
             reading: Reading::large(),
             tally: Tally::default(),
             vocabularies: vec![Vocabulary::default(); blocks],
@@ -155,15 +206,23 @@ impl Shard {
         }
     }
 
-    /// Counts `documents`, the first of which is the `first` of all.
-    fn count(&mut self, counted: &Counted<'_, BlockConfig>, first: u64, documents: &[&Document<'_>]) {
-        let Self { reading, tally, vocabularies, counts } = self;
-        for (document, at) in documents.iter().zip(first..) {
-            reading.clear();
-            let parts = reading.document(document);
-            let tokens = Tokens { reading, parts: &parts, shape: &document.shape };
-            tally.count(counted, &mut Growing(vocabularies), &tokens, |block, terms| {
-                let counts = &mut counts[block];
+    /// Counts documents, the first of which is the `first` of all, and records them. Whether there was room for their ids.
+    fn count(
+        &mut self,
+        counted: &Counted<'_, BlockConfig>,
+        first: u64,
+        shown: &[Shown<'_>],
+        mut record: Option<&mut Piece>,
+    ) -> bool {
+        let mut has_room = true;
+        let mut numbers = first..;
+        for Shown { document, lead } in shown {
+            let Some(document) = document else {
+                record.iter_mut().for_each(|record| record.push_none());
+                continue;
+            };
+            let at = numbers.next().unwrap_or(u64::MAX);
+            has_room &= self.read(counted, document, record.as_deref_mut(), |counts: &mut Counts, terms| {
                 for ((id, _), place) in terms.iter().zip(0..) {
                     let at_first = counts.df.get(*id as usize).is_none_or(|df| *df == 0);
                     if at_first {
@@ -173,7 +232,34 @@ impl Shard {
                     }
                 }
             });
+            match (lead, &mut record) {
+                (Some(lead), Some(_)) => has_room &= self.read(counted, lead, record.as_deref_mut(), |_, _| {}),
+                (None, Some(record)) => record.push_none(),
+                (_, None) => {}
+            }
         }
+        has_room
+    }
+
+    /// Reads a document. `found` is told its terms, and what was counted of their block.
+    fn read(
+        &mut self,
+        counted: &Counted<'_, BlockConfig>,
+        document: &Document<'_>,
+        mut record: Option<&mut Piece>,
+        mut found: impl FnMut(&mut Counts, &[(u32, u32)]),
+    ) -> bool {
+        let Self { reading, tally, vocabularies, counts, .. } = self;
+        reading.clear();
+        let parts = reading.document(document);
+        record.iter_mut().for_each(|record| record.begin(reading.tokens().len()));
+        let mut has_room = true;
+        let tokens = Tokens { reading, parts: &parts, shape: &document.shape };
+        tally.count(counted, &mut Growing(vocabularies), &tokens, |block, terms| {
+            has_room &= record.as_mut().is_none_or(|record| record.push(terms));
+            found(&mut counts[block], terms);
+        });
+        has_room
     }
 
     fn bytes(&self) -> u64 {
@@ -193,32 +279,41 @@ impl Counting {
         let blocks = configs.len();
         Self {
             lexicon,
-            shards: (0..rayon::current_num_threads().max(1)).map(|_| Shard::new(blocks)).collect(),
+            shards: Mutex::default(),
             documents: 0,
             limit: memory.terms(),
+            pieces: None,
+            most_recorded: 0,
             file: Spill::new(memory),
             runs: vec![Vec::new(); blocks],
             configs,
         }
     }
 
-    /// Counts `documents`, and writes terms to disk where they take too much memory.
+    /// Records the documents as well.
+    #[must_use]
+    pub fn recording(self, memory: &Memory) -> Self {
+        Self { pieces: Some(Vec::new()), most_recorded: memory.vectors().min(record::MOST_BYTES), ..self }
+    }
+
+    /// Counts documents, and writes terms to disk where they take too much memory.
     ///
     /// # Errors
     ///
     /// When they can't be written.
-    pub fn add(&mut self, documents: &[&Document<'_>]) -> io::Result<()> {
+    pub fn add(&mut self, shown: &[Shown<'_>]) -> io::Result<()> {
         // A byte of text may be a term or two, which take a hundred bytes.
         let batch = usize::try_from((self.limit / 256).max(1 << 12)).unwrap_or(usize::MAX);
-        let mut rest = documents;
+        let mut rest = shown;
         while !rest.is_empty() {
-            let sizes = rest.iter().scan(0_usize, |size, document| {
-                *size = size.saturating_add(document.segments.iter().map(|segment| segment.text.len()).sum());
+            let sizes = rest.iter().scan(0_usize, |size, shown| {
+                let segments = shown.document.iter().flat_map(|document| &document.segments);
+                *size = size.saturating_add(segments.map(|segment| segment.text.len()).sum());
                 Some(*size)
             });
             let (now, later) = rest.split_at(sizes.take_while(|size| *size <= batch).count().clamp(1, rest.len()));
             self.count(now);
-            if self.shards.iter().map(Shard::bytes).sum::<u64>() > self.limit {
+            if lock(&self.shards).free.iter().map(Shard::bytes).sum::<u64>() > self.limit {
                 self.write()?;
             }
             rest = later;
@@ -226,21 +321,53 @@ impl Counting {
         Ok(())
     }
 
-    /// Counts `documents` in memory.
-    pub(super) fn count(&mut self, documents: &[&Document<'_>]) {
-        let Self { configs, lexicon, shards, .. } = self;
+    /// Counts documents in memory.
+    pub(super) fn count(&mut self, shown: &[Shown<'_>]) {
+        let Self { configs, lexicon, shards, documents, pieces, most_recorded, .. } = self;
         let counted = Counted { blocks: configs, lexicon: lexicon.as_ref() };
-        let share = documents.len().div_ceil(shards.len()).max(1);
-        let shares = (self.documents..).step_by(share).zip(documents.chunks(share));
-        let work: Vec<_> = shards.iter_mut().zip(shares).collect();
-        work.into_par_iter().for_each(|(shard, (first, documents))| shard.count(&counted, first, documents));
-        self.documents += documents.len() as u64;
+        let records = pieces.is_some();
+        // So small that all threads have enough to do to the end; which of them takes which piece changes nothing.
+        let size = shown.len().div_ceil(4 * rayon::current_num_threads()).clamp(1, PIECE);
+        let firsts = shown.chunks(size).scan(*documents, |first, shown| {
+            let of_piece = *first;
+            *first += shown.iter().filter(|shown| shown.document.is_some()).count() as u64;
+            Some((of_piece, shown))
+        });
+        let work: Vec<(u64, &[Shown<'_>])> = firsts.collect();
+        let next = AtomicUsize::new(0);
+        let count = |_| {
+            let mut shard = lock(shards).take(configs.len());
+            let mut recorded = Vec::new();
+            // Each shard meets its documents in their order: the first that has a term is the first that it meets.
+            while let Some((at, (first, shown))) =
+                Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|at| Some((at, work.get(at)?)))
+            {
+                let mut piece = records.then(Piece::default);
+                let has_room = shard.count(&counted, *first, shown, piece.as_mut());
+                piece.iter_mut().for_each(Piece::close);
+                recorded.push((at, piece.filter(|_| has_room).map(|piece| (shard.number, piece))));
+            }
+            lock(shards).free.push(shard);
+            recorded
+        };
+        let mut recorded: Vec<_> = (0..rayon::current_num_threads()).into_par_iter().flat_map_iter(count).collect();
+        recorded.sort_unstable_by_key(|(at, _)| *at);
+        *documents += shown.iter().filter(|shown| shown.document.is_some()).count() as u64;
+        if let Some(all) = pieces {
+            let all_recorded = recorded.iter().all(|(_, piece)| piece.is_some());
+            all.extend(recorded.into_iter().filter_map(|(_, piece)| piece));
+            let bytes: u64 = all.iter().map(|(_, piece)| piece.bytes()).sum();
+            if !all_recorded || bytes > *most_recorded {
+                *pieces = None;
+            }
+        }
     }
 
     fn write(&mut self) -> io::Result<()> {
-        for shard in &mut self.shards {
-            let full = std::mem::replace(shard, Shard::new(self.configs.len()));
-            for (counter, runs) in full.counters().into_iter().zip(&mut self.runs) {
+        // The ids that were recorded are forgotten with the terms.
+        self.pieces = None;
+        for shard in self.shards.get_mut().unwrap_or_else(PoisonError::into_inner).all() {
+            for (counter, runs) in shard.counters().into_iter().zip(&mut self.runs) {
                 runs.push(counter.write(&mut self.file)?);
             }
         }
@@ -253,37 +380,67 @@ impl Counting {
         self.file.length()
     }
 
-    /// The space of all that was counted.
+    /// The space of all that was counted, and the documents as they were counted, if they were [recorded](Self::recording).
     ///
     /// # Errors
     ///
     /// When terms can't be written to disk, or read from there.
-    pub fn finish(mut self) -> io::Result<Space> {
+    pub fn finish(mut self) -> io::Result<(Space, Option<Recording>)> {
         if self.bytes_on_disk() == 0 {
             return Ok(self.finish_in_memory());
         }
         self.write()?;
         let Self { configs, lexicon, documents, limit, file, runs, .. } = self;
         let blocks = configs.into_iter().zip(runs).map(|(config, runs)| merge((&file, limit), &runs, config, documents));
-        Ok(Space::new(blocks.collect::<io::Result<_>>()?).with_lexicon(lexicon))
+        Ok((Space::new(blocks.collect::<io::Result<_>>()?).with_lexicon(lexicon), None))
     }
 
-    /// The space of what was counted since terms were last written to disk.
-    pub(super) fn finish_in_memory(self) -> Space {
-        let Self { configs, lexicon, shards, documents, .. } = self;
-        let counters: Vec<Vec<Counter>> = shards.into_iter().map(Shard::counters).collect();
-        let empty = || configs.iter().map(|_| Counter::default()).collect();
-        let merge = |left: Vec<Counter>, right: Vec<Counter>| -> Vec<Counter> {
-            left.into_par_iter().zip(right).map(|(left, right)| left.merge(&right)).collect()
+    /// The space of what was counted since terms were last written to disk, and the documents as they were counted.
+    pub(super) fn finish_in_memory(mut self) -> (Space, Option<Recording>) {
+        let shards = self.shards.get_mut().unwrap_or_else(PoisonError::into_inner).all();
+        let Self { configs, lexicon, documents, pieces, .. } = self;
+        // For each block what each shard counted.
+        let mut counters: Vec<Vec<Counter>> = configs.iter().map(|_| Vec::new()).collect();
+        for shard in shards {
+            counters.iter_mut().zip(shard.counters()).for_each(|(counters, counter)| counters.push(counter));
+        }
+        let finish = |(config, counters): (BlockConfig, Vec<Counter>)| {
+            let mut counters = counters.into_iter();
+            let mut whole = counters.next().unwrap_or_default();
+            let merged: Vec<Vec<u32>> = counters.map(|other| whole.merge(&other)).collect();
+            let mut kept = Kept::<Known<'_>>::new(&config);
+            for ((term, id), found) in whole.vocabulary.iter().zip(0..).zip(whole.counts.iter()) {
+                kept.add(found, Known { term, id });
+            }
+            kept.sort();
+            let mut new_ids = vec![NOT_KEPT; whole.vocabulary.len()];
+            kept.terms.iter().zip(0..).for_each(|((_, known), id)| new_ids[known.id as usize] = id);
+            let of_others: Vec<Vec<u32>> =
+                merged.into_iter().map(|ids| ids.into_iter().map(|id| new_ids[id as usize]).collect()).collect();
+            (kept.block(config, documents), std::iter::once(new_ids).chain(of_others).collect::<Vec<_>>())
         };
-        let counters = counters.into_iter().reduce(merge).unwrap_or_else(empty);
-        let select = |(config, counter): (BlockConfig, Counter)| {
-            let mut kept = Kept::<&str>::new(&config);
-            counter.vocabulary.iter().zip(counter.counts.iter()).for_each(|(term, found)| kept.add(found, term));
-            kept.block(config, documents)
-        };
-        let blocks = configs.into_par_iter().zip(counters).map(select).collect();
-        Space::new(blocks).with_lexicon(lexicon)
+        let (blocks, of_blocks): (Vec<Block>, Vec<Vec<Vec<u32>>>) = configs.into_par_iter().zip(counters).map(finish).unzip();
+        let recording = pieces.map(|pieces| {
+            let mut new_ids: NewIds = Vec::new();
+            for of_shards in of_blocks {
+                new_ids.resize_with(of_shards.len(), Vec::new);
+                new_ids.iter_mut().zip(of_shards).for_each(|(new_ids, ids)| new_ids.push(ids));
+            }
+            Recording::new(pieces, new_ids)
+        });
+        (Space::new(blocks).with_lexicon(lexicon), recording)
+    }
+}
+
+/// A term that was counted in memory, and its id there.
+struct Known<'a> {
+    term: &'a str,
+    id: u32,
+}
+
+impl AsRef<str> for Known<'_> {
+    fn as_ref(&self) -> &str {
+        self.term
     }
 }
 
@@ -320,12 +477,16 @@ impl<T: AsRef<str>> Kept<T> {
         }
     }
 
-    /// A block of the terms, with their idf over so many `documents`. Those in many documents come first, by powers of two, so that what is
+    /// Puts the terms into the order of their ids. Those in many documents come first, by powers of two, so that what is
     /// needed all the time lies close together; within a power they stay in the order in which they were met, so that what
     /// is needed together, the n-grams of a word, does too.
-    fn block(mut self, config: BlockConfig, documents: u64) -> Block {
+    fn sort(&mut self) {
         self.cut();
         self.terms.sort_unstable_by_key(|(Found { df, met }, _)| (df.leading_zeros(), *met));
+    }
+
+    /// A block of the terms, with their idf over so many `documents`.
+    fn block(self, config: BlockConfig, documents: u64) -> Block {
         let total = u32::try_from(documents).unwrap_or(u32::MAX);
         #[expect(clippy::cast_possible_truncation, reason = "idf is stored in single precision")]
         let idf = self.terms.iter().map(|(found, _)| idf(total, found.df) as f32).collect();
@@ -409,5 +570,6 @@ fn merge((file, limit): (&Spill, u64), runs: &[Run], config: BlockConfig, docume
         });
     }
     whole.into_iter().try_for_each(|(term, found)| kept.add_utf8(found, term))?;
+    kept.sort();
     Ok(kept.block(config, documents))
 }

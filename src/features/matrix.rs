@@ -1,21 +1,25 @@
 //! The feature vectors of many documents, compressed by rows, in memory or on disk.
 //!
-//! In memory a row is `u32` columns beside `f32` values. What does not fit lies in a [temporary file](crate::spill), packed: for each block
-//! the factor that normalises its terms, then the id of each term and how often it occurs, three or four bytes in place of eight.
-//! Unpacked by the arithmetic that made it, a row has the same values to the last bit wherever it lies.
+//! A row is kept as it was counted, not as the numbers that this comes to: for each block the factor that normalises it, the ids of its terms,
+//! and how often each occurs. Ids have two bytes, so that a block of more than 65,536 terms is several [segments](Segment); most terms occur once,
+//! which is not written down for each. That makes some two and a half bytes an entry, where columns and values would take eight: half of the time of a solver
+//! goes into moving rows from memory. The idf of a column is the matrix's, and whoever multiplies rows by weights multiplies the weights by it once.
+//!
+//! What does not fit into memory lies in a [temporary file](crate::spill), in the same form.
 
 use std::io;
 use std::ops::Range;
 
 use linfa::dataset::Records;
 
-use super::space::{Damping, Space, TermCounts, tf_idf};
+use super::space::{Damping, Space, TermCounts};
 use crate::spill::{Memory, Spill};
 
 /// A matrix of documents by features of which most entries are zero.
 #[derive(Debug)]
 pub struct SparseMatrix {
-    features: usize,
+    /// For each column its idf.
+    idf: Vec<f32>,
     chunks: Vec<Chunk>,
     entries: usize,
     /// Bytes that the chunks in memory take.
@@ -29,7 +33,7 @@ pub struct SparseMatrix {
 struct Chunk {
     /// The first of them.
     first: usize,
-    /// For each row the end of its entries; on disk, of its bytes.
+    /// For each row the end of its bytes.
     ends: Vec<u32>,
     place: Place,
 }
@@ -37,32 +41,35 @@ struct Chunk {
 /// Where the rows of a chunk are.
 #[derive(Debug)]
 enum Place {
-    /// Columns, and their values.
-    Memory(Vec<u32>, Vec<f32>),
+    Memory(Vec<u8>),
     /// In the file, from this byte on.
     Disk(u64),
 }
 
-/// Rows on disk, and how they are packed.
+/// Rows on disk.
 #[derive(Debug)]
 struct Disk {
     file: Spill,
+    /// Bytes of rows that stay in memory.
     limit: u64,
-    /// For each block its first feature, and the bytes of a term's id.
-    blocks: Vec<(u32, usize)>,
-    /// For each feature its idf.
-    idf: Vec<f32>,
 }
 
 /// Rows that are to become part of a matrix.
 #[derive(Debug, Default)]
-pub struct Rows {
+pub struct PackedRows {
     ends: Vec<usize>,
-    columns: Vec<u32>,
-    values: Vec<f32>,
-    /// In place of columns and values, where rows are packed.
-    packed: Option<Vec<u8>>,
+    bytes: Vec<u8>,
     entries: usize,
+    /// The segments of a block, while it is packed.
+    open: Vec<OpenSegment>,
+}
+
+/// A segment that is being filled.
+#[derive(Debug, Default)]
+struct OpenSegment {
+    once: Vec<Id>,
+    often: Vec<Id>,
+    counts: Vec<u8>,
 }
 
 /// Rows that have their place, and wait for their turn in a matrix.
@@ -82,148 +89,190 @@ pub struct Cursor<'a> {
     /// Bytes from disk, and where they begin in the file.
     window: Vec<u8>,
     begin: u64,
-    columns: Vec<u32>,
-    values: Vec<f32>,
 }
 
-/// Stands for a count that is as great or greater.
-const MANY: u8 = u8::MAX;
+/// A row of a matrix.
+#[derive(Debug, Clone, Copy)]
+pub struct Row<'a> {
+    bytes: &'a [u8],
+    idf: &'a [f32],
+}
+
+/// The entries of a row whose columns are among [`SPAN`] that lie together. The value of an entry is (1 + ln count) · factor, times the idf of its column.
+#[derive(Debug, Clone, Copy)]
+pub struct Segment<'a> {
+    /// The column that ids count from.
+    pub first: usize,
+    /// What all values are multiplied by.
+    pub factor: f64,
+    /// Terms that occur once.
+    pub once: &'a [Id],
+    /// Terms that occur more often.
+    pub often: &'a [Id],
+    /// How often each of these does.
+    pub counts: &'a [u8],
+}
+
+/// How far a column lies behind the first of its segment: a number of two bytes, the lowest first.
+pub type Id = [u8; 2];
+
+/// Columns that a segment may have.
+pub const SPAN: usize = 1 << 16;
 
 /// Bytes that are read from disk at once.
 const WINDOW: usize = 1 << 20;
 
-/// Bytes of the id of a term among so many.
-fn id_bytes(terms: usize) -> usize {
-    match terms {
-        0..=0x1_0000 => 2,
-        0x1_0001..=0x100_0000 => 3,
-        _ => 4,
-    }
-}
-
-/// The value of a term that occurs `count` times.
-fn value(damping: Damping, count: u32, idf: f32, factor: f64) -> f32 {
-    #[expect(clippy::cast_possible_truncation, reason = "values are stored in single precision")]
-    let value = (tf_idf(damping, count, idf) * factor) as f32;
-    value
-}
-
-impl Rows {
-    /// No rows; packed, if they are for the disk.
-    #[must_use]
-    pub fn new(is_packed: bool) -> Self {
-        Self { packed: is_packed.then(Vec::new), ..Self::default() }
-    }
-
+impl PackedRows {
     /// Adds the row of a document in `space`; an empty one where there is no document.
     ///
     /// # Panics
     ///
     /// When the counts are of another space.
     pub fn push(&mut self, space: &Space, counts: Option<&TermCounts>) {
-        let (entries, begin) = (self.entries, self.packed.as_ref().map_or(0, Vec::len));
         for (block, terms, factor) in counts.iter().flat_map(|counts| counts.blocks()) {
-            let (first, idf) = (space.first(block), space.blocks()[block].idf.as_slice());
-            self.entries += terms.len();
-            match &mut self.packed {
-                None => {
-                    let damping = Damping::new();
-                    self.columns.extend(terms.iter().map(|(term, _)| first + term));
-                    self.values.extend(terms.iter().map(|(term, count)| value(damping, *count, idf[*term as usize], factor)));
+            self.push_block(space.first(block), terms, factor);
+        }
+        self.end();
+    }
+
+    /// Ends the row.
+    pub fn end(&mut self) {
+        self.ends.push(self.bytes.len());
+    }
+
+    /// Adds a block to the row that comes next: terms with their counts, which are above zero. The block's first feature is `first`.
+    pub fn push_block(&mut self, first: u32, terms: &[(u32, u32)], factor: f64) {
+        let Self { bytes, open, entries, .. } = self;
+        *entries += terms.len();
+        for (term, count) in terms {
+            let [low, high, top @ ..] = term.to_le_bytes();
+            let at = usize::from(u16::from_le_bytes(top));
+            if at >= open.len() {
+                open.resize_with(at + 1, OpenSegment::default);
+            }
+            let segment = &mut open[at];
+            match u8::try_from(*count) {
+                Ok(1) => segment.once.push([low, high]),
+                Ok(count) => {
+                    segment.often.push([low, high]);
+                    segment.counts.push(count);
                 }
-                Some(bytes) => pack((terms, factor), id_bytes(idf.len()), bytes),
+                // A count that has no room gets a segment of its own, and is part of the factor.
+                Err(_) => {
+                    let damped = factor * Damping::new().of(*count);
+                    Segment { first: (first + term) as usize, factor: damped, once: &[[0, 0]], often: &[], counts: &[] }
+                        .write(bytes);
+                }
             }
         }
-        if let Some(bytes) = self.packed.as_mut().filter(|_| self.entries == entries) {
-            // A row without entries takes nothing, packed or not.
-            bytes.truncate(begin);
+        for (segment, at) in open.iter_mut().zip(0..) {
+            let OpenSegment { once, often, counts } = segment;
+            let first = first as usize + at * SPAN;
+            Segment { first, factor, once, often, counts }.write(bytes);
+            once.clear();
+            often.clear();
+            counts.clear();
         }
-        self.ends.push(self.packed.as_ref().map_or(self.columns.len(), Vec::len));
     }
 }
 
-/// The number of terms, the factor, the ids of all terms, their counts; then, for each count that stands for a greater one, that.
-fn pack((terms, factor): (&[(u32, u32)], f64), id_bytes: usize, bytes: &mut Vec<u8>) {
-    bytes.extend((terms.len() as u64).to_le_bytes());
-    bytes.extend(factor.to_le_bytes());
-    bytes.extend(terms.iter().flat_map(|(term, _)| term.to_le_bytes().into_iter().take(id_bytes)));
-    bytes.extend(terms.iter().map(|(_, count)| u8::try_from(*count).unwrap_or(MANY)));
-    let many = terms.iter().filter(|(_, count)| *count >= u32::from(MANY));
-    bytes.extend(many.flat_map(|(_, count)| count.to_le_bytes()));
+impl<'a> Segment<'a> {
+    /// Writes the segment behind `bytes`, unless it has no entries.
+    fn write(&self, bytes: &mut Vec<u8>) {
+        let Self { first, factor, once, often, counts } = self;
+        if once.is_empty() && often.is_empty() {
+            return;
+        }
+        // Columns have four bytes, and there are no more ids than columns of a segment.
+        for number in [*first, once.len(), often.len()] {
+            bytes.extend(u32::try_from(number).unwrap_or(u32::MAX).to_le_bytes());
+        }
+        bytes.extend(factor.to_le_bytes());
+        bytes.extend_from_slice(once.as_flattened());
+        bytes.extend_from_slice(often.as_flattened());
+        bytes.extend_from_slice(counts);
+    }
+
+    /// The segment that `bytes` begin with, which are those behind it then.
+    fn take(bytes: &mut &'a [u8]) -> Option<Self> {
+        let mut number = || Some(u32::from_le_bytes(*bytes.split_off(..4)?.first_chunk()?) as usize);
+        let (first, once, often) = (number()?, number()?, number()?);
+        let factor = f64::from_le_bytes(*bytes.split_off(..8)?.first_chunk()?);
+        let mut ids = |count: usize| Some(bytes.split_off(..count.checked_mul(2)?)?.as_chunks().0);
+        let (once, often_ids) = (ids(once)?, ids(often)?);
+        Some(Self { first, factor, once, often: often_ids, counts: bytes.split_off(..often)? })
+    }
+
+    /// Whether all columns are below `features`.
+    fn is_within(&self, features: usize) -> bool {
+        let ids = self.once.iter().chain(self.often);
+        let last = ids.fold(0, |last, id| last.max(u16::from_le_bytes(*id)));
+        self.first.checked_add(usize::from(last)).is_some_and(|last| last < features)
+    }
 }
 
-impl Disk {
-    /// Reads a packed row; nothing where it is none.
-    fn unpack(&self, mut bytes: &[u8], columns: &mut Vec<u32>, values: &mut Vec<f32>) -> Option<()> {
+impl<'a> Row<'a> {
+    /// A row that was read from disk; nothing where it is none.
+    fn checked(bytes: &'a [u8], idf: &'a [f32]) -> Option<Self> {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            Segment::take(&mut rest).filter(|segment| segment.is_within(idf.len()))?;
+        }
+        Some(Self { bytes, idf })
+    }
+
+    /// Its entries.
+    pub fn segments(self) -> impl Iterator<Item = Segment<'a>> {
+        let mut rest = self.bytes;
+        std::iter::from_fn(move || Segment::take(&mut rest))
+    }
+
+    /// The columns of its entries, in no order, and their values over the idf of the column.
+    pub fn terms(self) -> impl Iterator<Item = (usize, f64)> {
         let damping = Damping::new();
-        columns.clear();
-        values.clear();
-        values.reserve(bytes.len() / 3);
-        if bytes.is_empty() {
-            return Some(());
-        }
-        for (first, id_bytes) in &self.blocks {
-            let terms = usize::try_from(u64::from_le_bytes(*bytes.split_off(..8)?.first_chunk()?)).ok()?;
-            let factor = f64::from_le_bytes(*bytes.split_off(..8)?.first_chunk()?);
-            let ids = bytes.split_off(..terms.checked_mul(*id_bytes)?)?;
-            let begin = columns.len();
-            match id_bytes {
-                2 => columns.extend(ids.as_chunks().0.iter().map(|id| first + u32::from(u16::from_le_bytes(*id)))),
-                3 => columns.extend(ids.as_chunks().0.iter().map(|[a, b, c]| first + u32::from_le_bytes([*a, *b, *c, 0]))),
-                _ => columns.extend(ids.as_chunks().0.iter().map(|id| first + u32::from_le_bytes(*id))),
-            }
-            let counts = bytes.split_off(..terms)?;
-            for (column, count) in columns[begin..].iter().zip(counts) {
-                let idf = *self.idf.get(*column as usize)?;
-                let count = match *count {
-                    MANY => u32::from_le_bytes(*bytes.split_off(..4)?.first_chunk()?),
-                    count => u32::from(count),
-                };
-                values.push(value(damping, count, idf, factor));
-            }
-        }
-        bytes.is_empty().then_some(())
+        let of = move |Segment { first, factor, once, often, counts }: Segment<'a>| {
+            let once = once.iter().map(|id| (id, 1));
+            let often = often.iter().zip(counts).map(|(id, count)| (id, u32::from(*count)));
+            once.chain(often).map(move |(id, count)| (first + usize::from(u16::from_le_bytes(*id)), damping.of(count) * factor))
+        };
+        self.segments().flat_map(of)
+    }
+
+    /// The columns of its entries, in no order, and their values.
+    pub fn entries(self) -> impl Iterator<Item = (usize, f64)> {
+        self.terms().map(|(column, value)| (column, value * f64::from(self.idf[column])))
     }
 }
 
 impl SparseMatrix {
-    /// A matrix in memory, without rows, of `features` columns.
+    /// A matrix in memory, without rows, of `features` columns that all have an idf of 1.
     #[must_use]
     pub fn new(features: usize) -> Self {
-        Self { features, chunks: Vec::new(), entries: 0, bytes: 0, disk: None }
+        Self { idf: vec![1.0; features], chunks: Vec::new(), entries: 0, bytes: 0, disk: None }
     }
 
     /// A matrix of documents in `space`, without rows, which takes so much `memory` and goes on on disk.
     #[must_use]
     pub fn within(memory: &Memory, space: &Space) -> Self {
-        let blocks = space.blocks().iter().enumerate().map(|(at, block)| (space.first(at), id_bytes(block.idf.len())));
         let idf = space.blocks().iter().flat_map(|block| block.idf.iter().copied()).collect();
-        let disk = Disk { file: Spill::new(memory), limit: memory.vectors(), blocks: blocks.collect(), idf };
-        Self { disk: Some(disk), ..Self::new(space.features()) }
-    }
-
-    /// Whether `more` bytes would be too much for the memory, so that further rows are to be packed.
-    #[must_use]
-    pub fn is_full(&self, more: u64) -> bool {
-        self.disk.as_ref().is_some_and(|disk| self.bytes.saturating_add(more) > disk.limit)
+        Self { idf, disk: Some(Disk { file: Spill::new(memory), limit: memory.vectors() }), ..Self::new(0) }
     }
 
     /// Gives rows their place, in memory or on disk. They become rows of this matrix when they are [appended](Self::append).
     ///
     /// # Errors
     ///
-    /// When they can't be written to disk: also where they are packed and the matrix has no disk, and where they are more than four gigabytes.
-    pub fn store(&mut self, rows: Rows) -> io::Result<Stored> {
-        let Rows { ends, mut columns, mut values, packed, entries } = rows;
+    /// When they can't be written to disk, or are more than four gigabytes.
+    pub fn store(&mut self, rows: PackedRows) -> io::Result<Stored> {
+        let PackedRows { ends, mut bytes, entries, .. } = rows;
         let ends = ends.into_iter().map(u32::try_from).collect::<Result<_, _>>().map_err(io::Error::other)?;
-        let place = match (packed, &mut self.disk) {
-            (Some(bytes), Some(disk)) => Place::Disk(disk.file.append(&bytes)?),
-            (Some(_), None) => return Err(io::ErrorKind::Unsupported.into()),
-            (None, _) => {
-                columns.shrink_to_fit();
-                values.shrink_to_fit();
-                self.bytes += 8 * columns.len() as u64;
-                Place::Memory(columns, values)
+        let all = self.bytes + bytes.len() as u64;
+        let place = match &mut self.disk {
+            Some(disk) if all > disk.limit => Place::Disk(disk.file.append(&bytes)?),
+            _ => {
+                bytes.shrink_to_fit();
+                self.bytes = all;
+                Place::Memory(bytes)
             }
         };
         Ok(Stored { ends, place, entries })
@@ -236,27 +285,26 @@ impl SparseMatrix {
         self.entries += entries;
     }
 
-    /// Adds a row in memory: the vector of a document.
+    /// Adds a row in memory of any columns and values. Takes ten times the memory that a document's counts would.
     ///
     /// # Panics
     ///
-    /// When a column is not below the number of features, or where there are four billion entries.
+    /// When a column is not below the number of features, or where there are four gigabytes.
     pub fn push_vector(&mut self, entries: &[(u32, f64)]) {
-        if !matches!(self.chunks.last(), Some(Chunk { place: Place::Memory(..), .. })) {
-            let first = self.rows();
-            self.chunks.push(Chunk { first, ends: Vec::new(), place: Place::Memory(Vec::new(), Vec::new()) });
+        if !matches!(self.chunks.last(), Some(Chunk { place: Place::Memory(_), .. })) {
+            self.chunks.push(Chunk { first: self.rows(), ends: Vec::new(), place: Place::Memory(Vec::new()) });
         }
-        let Some(Chunk { ends, place: Place::Memory(columns, values), .. }) = self.chunks.last_mut() else { return };
-        for (column, value) in entries {
-            assert!((*column as usize) < self.features, "column {column} of {}", self.features);
-            columns.push(*column);
-            #[expect(clippy::cast_possible_truncation, reason = "values are stored in single precision")]
-            values.push(*value as f32);
+        let Some(Chunk { ends, place: Place::Memory(bytes), .. }) = self.chunks.last_mut() else { return };
+        let before = bytes.len();
+        for (column, factor) in entries {
+            let first = *column as usize;
+            assert!(first < self.idf.len(), "column {column} of {}", self.idf.len());
+            Segment { first, factor: *factor, once: &[[0, 0]], often: &[], counts: &[] }.write(bytes);
         }
-        let end = u32::try_from(columns.len());
-        assert!(end.is_ok(), "{} entries", columns.len());
+        let end = u32::try_from(bytes.len());
+        assert!(end.is_ok(), "{} bytes", bytes.len());
         ends.extend(end);
-        self.bytes += 8 * entries.len() as u64;
+        self.bytes += (bytes.len() - before) as u64;
         self.entries += entries.len();
     }
 
@@ -269,13 +317,25 @@ impl SparseMatrix {
     /// The number of columns.
     #[must_use]
     pub fn features(&self) -> usize {
-        self.features
+        self.idf.len()
+    }
+
+    /// For each column its idf.
+    #[must_use]
+    pub fn idf(&self) -> &[f32] {
+        &self.idf
     }
 
     /// The number of stored entries.
     #[must_use]
     pub fn entries(&self) -> usize {
         self.entries
+    }
+
+    /// Bytes of rows in memory.
+    #[must_use]
+    pub fn bytes_in_memory(&self) -> u64 {
+        self.bytes
     }
 
     /// Bytes on disk.
@@ -302,7 +362,7 @@ impl SparseMatrix {
     /// Reads rows, soonest in their order.
     #[must_use]
     pub fn cursor(&self) -> Cursor<'_> {
-        Cursor { matrix: self, chunk: 0, window: Vec::new(), begin: 0, columns: Vec::new(), values: Vec::new() }
+        Cursor { matrix: self, chunk: 0, window: Vec::new(), begin: 0 }
     }
 }
 
@@ -315,24 +375,25 @@ impl Chunk {
 }
 
 impl Cursor<'_> {
-    /// The columns of a row's entries, and their values.
+    /// A row.
     ///
     /// # Errors
     ///
-    /// When the row can't be read from disk.
+    /// When it can't be read from disk.
     ///
     /// # Panics
     ///
     /// When there is no such row.
-    pub fn row(&mut self, row: usize) -> io::Result<(&[u32], &[f32])> {
+    pub fn row(&mut self, row: usize) -> io::Result<Row<'_>> {
         let mut chunk = &self.matrix.chunks[self.chunk];
         if row < chunk.first || row - chunk.first >= chunk.ends.len() {
             self.chunk = self.matrix.chunk_of(row);
             chunk = &self.matrix.chunks[self.chunk];
         }
         let range = chunk.range(row);
+        let idf = &self.matrix.idf;
         match (&chunk.place, &self.matrix.disk) {
-            (Place::Memory(columns, values), _) => Ok((&columns[range.clone()], &values[range])),
+            (Place::Memory(bytes), _) => Ok(Row { bytes: &bytes[range], idf }),
             (Place::Disk(_), None) => Err(io::ErrorKind::NotFound.into()),
             (Place::Disk(first), Some(disk)) => {
                 let begin = first + range.start as u64;
@@ -349,9 +410,7 @@ impl Cursor<'_> {
                 }
                 let at = usize::try_from(begin - self.begin).unwrap_or(usize::MAX);
                 let bytes = &self.window[at..][..range.len()];
-                let unpacked = disk.unpack(bytes, &mut self.columns, &mut self.values);
-                unpacked.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "a vector on disk was changed"))?;
-                Ok((&self.columns, &self.values))
+                Row::checked(bytes, idf).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "a vector on disk was changed"))
             }
         }
     }

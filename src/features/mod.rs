@@ -5,6 +5,7 @@
 //! - [`reading`]: texts as numbered words
 //! - [`tally`]: how often each term stands in a document
 //! - [`counter`]: in how many documents each term is, for a space to be made
+//! - [`record`]: documents as they were counted, for their vectors to be made of
 //! - [`space`]: blocks of features with their idf; a [`Document`] becomes a sparse vector
 //! - [`score`]: the sums of a document's weights, without the vector
 //! - [`shape`]: a passage's form and surroundings as terms
@@ -14,6 +15,7 @@ pub mod counter;
 pub mod lexicon;
 pub mod matrix;
 pub mod reading;
+pub mod record;
 pub mod score;
 pub mod shape;
 pub mod space;
@@ -24,10 +26,11 @@ use std::ops::Range;
 
 use crate::terms::{Reader, Word};
 
-pub use counter::Counting;
+pub use counter::{Counting, Shown};
 pub use lexicon::Lexicon;
 pub use matrix::{Cursor, SparseMatrix, SparseRows};
 pub use reading::{Part, Reading};
+pub use record::Recording;
 pub use score::Scorer;
 pub use shape::ShapeTerms;
 pub use space::{Block, BlockConfig, BlockKind, Field, Space, TermCounts};

@@ -13,7 +13,7 @@ use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
 
-use super::counter::Counting;
+use super::counter::{Counting, Shown};
 use super::lexicon::Relations;
 use super::reading::between;
 use super::tally::{Counted, Tally, Terms, Tokens};
@@ -174,7 +174,7 @@ fn has_beginnings(block: &Block) -> bool {
 }
 
 /// A document's vector as it was counted: the value of a term is (1 + ln tf) · idf times the factor of its block.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct TermCounts {
     /// The terms of all blocks, with their counts.
     terms: Vec<(u32, u32)>,
@@ -183,6 +183,18 @@ pub struct TermCounts {
 }
 
 impl TermCounts {
+    /// Forgets the document.
+    pub(super) fn clear(&mut self) {
+        self.terms.clear();
+        self.ends.clear();
+    }
+
+    /// Adds the terms of the next `block` of `space`, with their counts.
+    pub(super) fn push(&mut self, space: &Space, block: usize, terms: &[(u32, u32)]) {
+        self.terms.extend_from_slice(terms);
+        self.ends.push((self.terms.len(), space.factor(block, terms)));
+    }
+
     /// For each block its index, its terms with their counts, and its factor.
     pub fn blocks(&self) -> impl Iterator<Item = (usize, &[(u32, u32)], f64)> {
         let begins = std::iter::once(0).chain(self.ends.iter().map(|(end, _)| *end));
@@ -223,8 +235,9 @@ impl Space {
     #[must_use]
     pub fn fit(configs: Vec<BlockConfig>, lexicon: Option<Lexicon>, documents: &[&Document<'_>]) -> Self {
         let mut counting = Counting::new(configs, lexicon, &Memory::default());
-        counting.count(documents);
-        counting.finish_in_memory()
+        let shown: Vec<Shown<'_>> = documents.iter().map(|document| Shown { document: Some(document), lead: None }).collect();
+        counting.count(&shown);
+        counting.finish_in_memory().0
     }
 
     /// What a [`Tally`] counts in this space.
@@ -361,11 +374,9 @@ impl Space {
         counts: &mut TermCounts,
         mut found: impl FnMut(usize, &[(u32, u32)]),
     ) {
-        counts.terms.clear();
-        counts.ends.clear();
+        counts.clear();
         tally.count(&self.counted(), &mut &*self, tokens, |block, terms| {
-            counts.terms.extend_from_slice(terms);
-            counts.ends.push((counts.terms.len(), self.factor(block, terms)));
+            counts.push(self, block, terms);
             found(block, terms);
         });
     }

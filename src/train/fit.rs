@@ -143,7 +143,7 @@ impl Rows<'_> {
         let mut logits = Vec::with_capacity(chosen.len() * self.labels.len());
         for at in chosen {
             #[expect(clippy::cast_possible_truncation, reason = "stored in single precision")]
-            logits.extend(model.logits(cursor.row(self.rows[*at])?).into_iter().map(|logit| logit as f32));
+            logits.extend(model.logits(cursor.row(self.rows[*at])?.entries()).into_iter().map(|logit| logit as f32));
         }
         let logits = Array2::from_shape_vec((chosen.len(), self.labels.len()), logits);
         let labels = chosen.iter().map(|at| u32::try_from(self.targets[*at]).unwrap_or(u32::MAX)).collect();

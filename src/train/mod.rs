@@ -6,6 +6,7 @@
 //! - [`folds`]: cross-validation folds that keep groups together
 //! - [`lbfgs`]: a minimum from values and gradients
 //! - [`solver`]: multinomial logistic regression for sparse rows
+//! - `products`: rows times weights, and back
 //! - [`role`]: the head that tells article from noise
 //! - [`init`]: where the solver starts, given another model
 //! - [`fit`]: one head, fitted and calibrated
@@ -19,6 +20,7 @@ pub mod folds;
 pub mod init;
 pub mod lbfgs;
 pub mod pages;
+mod products;
 pub mod role;
 pub mod run;
 pub mod search;

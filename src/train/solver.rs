@@ -29,21 +29,23 @@ use ndarray::{Array1, Array2, ArrayView1};
 use rayon::prelude::*;
 
 use super::lbfgs::{Limits, Minimum, minimise};
+use super::products::{self, Product};
 use crate::features::SparseRows;
 use crate::model::ClassWeights;
 use crate::model::head::greatest;
 
-/// Blocks that rows are cut into for summing; more threads than this bring nothing.
-const BLOCKS: usize = 16;
+/// Blocks that rows are cut into for summing; more threads than this bring nothing. The greater number is for so many rows that to sum up the
+/// blocks is little beside them.
+const BLOCKS: (usize, usize) = (8, 32);
+
+/// Entries of a block for each parameter that make summing up little.
+const ENTRIES: usize = 16;
 
 /// Rows that are worth a block of their own.
 const BLOCK_ROWS: usize = 512;
 
 /// Reals that the gradients of all blocks may take.
 const BLOCK_REALS: usize = 1 << 26;
-
-/// Products of a row that are summed side by side.
-const LANES: usize = 4;
 
 /// How far the diagonal of the Hessian is trusted, as a power: 0 not at all, 1 as if it stayed what it is at the start. Between
 /// them, half as many steps were needed as at either end.
@@ -239,11 +241,11 @@ impl ValidLogisticParams {
 impl LinearModel {
     /// For each label the logit of a row: its columns, and their values.
     #[must_use]
-    pub fn logits(&self, (columns, values): (&[u32], &[f32])) -> Vec<f64> {
+    pub fn logits(&self, row: impl IntoIterator<Item = (usize, f64)>) -> Vec<f64> {
         let mut logits = self.bias.clone();
-        for (feature, value) in columns.iter().zip(values) {
-            for (logit, weight) in logits.iter_mut().zip(self.weights.row(*feature as usize)) {
-                *logit += f64::from(*value) * weight;
+        for (column, value) in row {
+            for (logit, weight) in logits.iter_mut().zip(self.weights.row(column)) {
+                *logit += value * weight;
             }
         }
         logits
@@ -255,7 +257,7 @@ impl PredictInplace<SparseRows<'_>, Array1<usize>> for LinearModel {
     fn predict_inplace(&self, rows: &SparseRows<'_>, labels: &mut Array1<usize>) {
         let mut cursor = rows.matrix.cursor();
         for (label, row) in labels.iter_mut().zip(&rows.rows) {
-            *label = cursor.row(*row).map_or(usize::MAX, |row| greatest(&self.logits(row)));
+            *label = cursor.row(*row).map_or(usize::MAX, |row| greatest(&self.logits(row.entries())));
         }
     }
 
@@ -279,6 +281,11 @@ struct Loss<'a> {
     shifts: Vec<f64>,
     /// 1 / (C · Σ s).
     penalty: f64,
+    product: &'static dyn Product,
+    /// What a weight is multiplied by to be that of a term that occurs once in a row whose factor is 1, for all parameters that are no biases.
+    factors: Vec<f64>,
+    /// Such weights.
+    of_terms: Mutex<Vec<f64>>,
     /// The bounds of the blocks of rows, and a gradient for each.
     blocks: Vec<(Range<usize>, Mutex<Vec<f64>>)>,
 }
@@ -323,11 +330,28 @@ impl<'a> Loss<'a> {
         let features = rows.nfeatures();
         let width = if labels == 2 { 1 } else { labels };
         let parameters = (features + 1) * width;
-        let most = (BLOCK_REALS / parameters).clamp(1, BLOCKS);
+        let wanted = (rows.matrix.entries() / (ENTRIES * parameters)).clamp(BLOCKS.0, BLOCKS.1);
+        let most = (BLOCK_REALS / parameters).clamp(1, wanted);
         let size = targets.len().div_ceil(most).max(BLOCK_ROWS);
         let begins = (0..targets.len()).step_by(size);
         let blocks = begins.map(|begin| (begin..(begin + size).min(targets.len()), Mutex::default())).collect();
-        Ok(Self { rows, targets, features, labels, width, weights, shifts, penalty: 1.0 / (settings.c * n), blocks })
+        let mut loss = Self {
+            rows,
+            targets,
+            features,
+            labels,
+            width,
+            weights,
+            shifts,
+            penalty: 1.0 / (settings.c * n),
+            product: products::of_width(width),
+            factors: Vec::new(),
+            of_terms: Mutex::new(products::room(features, width)),
+            blocks,
+        };
+        let idf = rows.matrix.idf().iter().flat_map(|idf| std::iter::repeat_n(f64::from(*idf), width));
+        loss.factors = loss.scales().zip(idf).map(|(scale, idf)| scale * idf).collect();
+        Ok(loss)
     }
 
     fn parameters(&self) -> usize {
@@ -373,97 +397,64 @@ impl<'a> Loss<'a> {
         #[expect(clippy::cast_precision_loss, reason = "a model has few labels")]
         let p = 1.0 / self.labels as f64;
         let bend = p * (1.0 - p);
-        let mut squares = vec![0.0; self.features];
-        let mut cursor = self.rows.matrix.cursor();
-        for (row, weight) in self.rows.rows.iter().zip(&self.weights) {
-            let (columns, values) = cursor.row(*row)?;
-            for (feature, value) in columns.iter().zip(values) {
-                squares[*feature as usize] += weight * f64::from(*value) * f64::from(*value);
+        let of_block = |(range, _): &(Range<usize>, _)| -> io::Result<Vec<f64>> {
+            let mut squares = vec![0.0; self.features];
+            let mut cursor = self.rows.matrix.cursor();
+            for at in range.clone() {
+                let weight = self.weights[at];
+                cursor.row(self.rows.rows[at])?.terms().for_each(|(column, value)| squares[column] += weight * value * value);
             }
-        }
+            Ok(squares)
+        };
+        let squares = self.blocks.par_iter().map(of_block).collect::<io::Result<Vec<Vec<f64>>>>()?;
+        let squares = (0..self.features).map(|column| squares.iter().map(|squares| squares[column]).sum::<f64>());
+        let squares = squares.flat_map(|squares| std::iter::repeat_n(squares, self.width));
         let inverse = |second: f64| libm::pow(second, -TRUST);
-        let squares = squares.iter().flat_map(|squares| std::iter::repeat_n(*squares, self.width));
-        let weights = squares.zip(self.scales()).map(|(squares, scale)| inverse(bend * squares * scale * scale + self.penalty));
+        let weights =
+            squares.zip(&self.factors).map(|(squares, factor)| inverse(bend * squares * factor * factor + self.penalty));
         Ok(weights.chain(std::iter::repeat_n(inverse(bend), self.width)).collect())
     }
 
     /// The loss at `parameters`, and its gradient.
     fn evaluate(&self, parameters: &[f64], gradient: &mut [f64]) -> io::Result<f64> {
         let split = self.features * self.width;
-        let weights: Vec<f64> = parameters[..split].iter().zip(self.scales()).map(|(weight, scale)| weight * scale).collect();
-        let bias = &parameters[split..];
-        let costs: Vec<f64> = self
-            .blocks
-            .par_iter()
-            .map(|(range, sums)| {
-                let sums = &mut *sums.lock().unwrap_or_else(PoisonError::into_inner);
-                sums.clear();
-                sums.resize(parameters.len(), 0.0);
-                // A width that is known when compiling is several times as fast.
-                match self.width {
-                    1 => self.block::<1>(range.clone(), &weights, bias, sums),
-                    3 => self.block::<3>(range.clone(), &weights, bias, sums),
-                    4 => self.block::<4>(range.clone(), &weights, bias, sums),
-                    5 => self.block::<5>(range.clone(), &weights, bias, sums),
-                    6 => self.block::<6>(range.clone(), &weights, bias, sums),
-                    7 => self.block::<7>(range.clone(), &weights, bias, sums),
-                    _ => self.block::<0>(range.clone(), &weights, bias, sums),
-                }
-            })
-            .collect::<io::Result<_>>()?;
+        let mut weights = self.of_terms.lock().unwrap_or_else(PoisonError::into_inner);
+        for ((weight, parameter), factor) in weights.iter_mut().zip(parameters).zip(&self.factors) {
+            *weight = parameter * factor;
+        }
+        let costs = self.blocks.par_iter().map(|(range, sums)| {
+            let sums = &mut *sums.lock().unwrap_or_else(PoisonError::into_inner);
+            if sums.is_empty() {
+                *sums = products::room(self.features + 1, self.width);
+            }
+            sums[..parameters.len()].fill(0.0);
+            self.block(range.clone(), &weights, &parameters[split..], sums)
+        });
+        let costs: Vec<f64> = costs.collect::<io::Result<_>>()?;
         let blocks: Vec<_> = self.blocks.iter().map(|(_, sums)| sums.lock().unwrap_or_else(PoisonError::into_inner)).collect();
         let add = |(at, slope): (usize, &mut f64)| *slope = blocks.iter().map(|sums| sums[at]).sum();
         gradient.par_iter_mut().with_min_len(1 << 14).enumerate().for_each(add);
         let mut squares = 0.0;
-        for ((slope, weight), scale) in gradient.iter_mut().zip(&parameters[..split]).zip(self.scales()) {
+        for ((slope, weight), factor) in gradient.iter_mut().zip(&parameters[..split]).zip(&self.factors) {
             squares += weight * weight;
-            *slope = scale * *slope + self.penalty * weight;
+            *slope = factor * *slope + self.penalty * weight;
         }
         Ok(costs.iter().sum::<f64>() + 0.5 * self.penalty * squares)
     }
 
-    /// The loss of some rows, weighted; what they add to the gradient goes into `sums`. `WIDTH` is the width, or 0.
-    fn block<const WIDTH: usize>(&self, range: Range<usize>, weights: &[f64], bias: &[f64], sums: &mut [f64]) -> io::Result<f64> {
-        let width = if WIDTH == 0 { self.width } else { WIDTH };
+    /// The loss of some rows, weighted; what they add to the gradient, over the [factors](Self::factors), goes into `sums`.
+    fn block(&self, range: Range<usize>, weights: &[f64], bias: &[f64], sums: &mut [f64]) -> io::Result<f64> {
         let mut cost = 0.0;
-        let mut logits = vec![0.0; width];
+        let mut logits = vec![0.0; self.width];
         let mut cursor = self.rows.matrix.cursor();
         for at in range {
             logits.copy_from_slice(bias);
-            let (columns, values) = cursor.row(self.rows.rows[at])?;
-            if WIDTH == 1 {
-                // Several sums side by side: in one, each product would wait for the one before.
-                let mut lanes = [0.0; LANES];
-                let (column_groups, column_rest) = columns.as_chunks::<LANES>();
-                let (value_groups, value_rest) = values.as_chunks::<LANES>();
-                for (columns, values) in column_groups.iter().zip(value_groups) {
-                    for lane in 0..LANES {
-                        lanes[lane] += f64::from(values[lane]) * weights[columns[lane] as usize];
-                    }
-                }
-                for (column, value) in column_rest.iter().zip(value_rest) {
-                    lanes[0] += f64::from(*value) * weights[*column as usize];
-                }
-                logits[0] += lanes.iter().sum::<f64>();
-            } else {
-                for (column, value) in columns.iter().zip(values) {
-                    let weights = &weights[*column as usize * width..][..width];
-                    logits.iter_mut().zip(weights).for_each(|(logit, weight)| *logit += f64::from(*value) * weight);
-                }
-            }
+            let row = cursor.row(self.rows.rows[at])?;
+            self.product.multiply(row, weights, &mut logits);
             cost += self.weights[at] * self.errors(self.targets[at], &mut logits);
             logits.iter_mut().for_each(|error| *error *= self.weights[at]);
-            if let ([error], true) = (logits.as_slice(), WIDTH == 1) {
-                for (column, value) in columns.iter().zip(values) {
-                    sums[*column as usize] += f64::from(*value) * error;
-                }
-            } else {
-                for (column, value) in columns.iter().zip(values) {
-                    let sums = &mut sums[*column as usize * width..][..width];
-                    sums.iter_mut().zip(&logits).for_each(|(sum, error)| *sum += f64::from(*value) * error);
-                }
-            }
-            let sums = &mut sums[self.features * width..];
+            self.product.spread(row, &logits, sums);
+            let sums = &mut sums[self.features * self.width..];
             sums.iter_mut().zip(&logits).for_each(|(sum, error)| *sum += error);
         }
         Ok(cost)

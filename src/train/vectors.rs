@@ -1,7 +1,7 @@
 //! The features of a corpus, and the vectors of its articles.
 //!
-//! Texts are read twice, a chunk at a time: to count their terms, and to make vectors of them. Each chunk is shared out among threads; what they
-//! make is put together in the order of the articles.
+//! Texts are read a chunk at a time to count their terms, and the vectors are made of what was counted; where that does not fit into memory,
+//! texts are read a second time. Each chunk is shared out among threads; what they make is put together in the order of the articles.
 
 use std::io;
 use std::sync::{Mutex, PoisonError};
@@ -11,18 +11,16 @@ use rayon::prelude::*;
 use super::Progress;
 use super::run::{TrainError, TrainParams};
 use super::store::Corpus;
-use crate::features::matrix::Rows;
-use crate::features::{BlockConfig, Counting, Document, Reading, Space, SparseMatrix, Tally, TermCounts, Tokens};
+use crate::features::matrix::{PackedRows, Stored};
+use crate::features::{BlockConfig, Counting, Document, Reading, Shown, Space, SparseMatrix, Tally, TermCounts, Tokens};
 use crate::model::doubt::{Census, WordCounter};
 use crate::model::role::{RoleScratch, body, passages};
 use crate::model::{DoubtLimits, RoleHead, RoleVerdict};
 use crate::page;
+use crate::spill::Memory;
 
 /// Words of the text that are its lead: about a first paragraph.
 const LEAD_WORDS: usize = 60;
-
-/// Bytes of vectors that a byte of text makes at most, nearly: one and a half entries where all features are kept.
-const BYTES_OF_TEXT: u64 = 12;
 
 /// What topic and stance are fitted on.
 pub(super) struct Vectors {
@@ -99,14 +97,18 @@ fn make(
     blocks: Vec<BlockConfig>,
     progress: &dyn Progress,
 ) -> io::Result<Vectors> {
-    let (mut bodies, mut counting) = (Bodies::default(), Counting::new(blocks, params.lexicon.clone(), &params.memory));
+    // Leads that count for nothing are not worth their vectors.
+    let wants_leads = params.lead_weight > 0.0;
+    let mut bodies = Bodies::default();
+    let mut counting = Counting::new(blocks, params.lexicon.clone(), &params.memory).recording(&params.memory);
     let waiting = Waiting::new("reading terms", corpus, progress);
     for chunk in 0..corpus.chunks() {
         let texts = corpus.texts(chunk)?;
         let articles: Vec<(&str, &str)> = texts.iter().collect();
         let judged = judge(&articles, role);
         judged.iter().for_each(|(is_body, _)| bodies.push(is_body));
-        counting.add(&judged.iter().filter_map(|(_, document)| document.as_ref()).collect::<Vec<_>>())?;
+        let shown = judged.par_iter().map(|(_, document)| shown(document.as_ref(), wants_leads));
+        counting.add(&shown.collect::<Vec<_>>())?;
         waiting.advance();
     }
     let has_body: Vec<bool> = (0..bodies.ends.len()).map(|at| bodies.has_body(at)).collect();
@@ -115,53 +117,97 @@ fn make(
         tracing::warn!(articles = has_body.len() - with_body, "articles without any body passage teach nothing");
     }
     let on_disk = counting.bytes_on_disk();
-    let space = counting.finish()?;
+    let (space, recording) = counting.finish()?;
     tracing::info!(features = space.features(), on_disk, "terms counted");
     let words = WordCounter::new(&space, with_body);
-    let (mut matrix, mut leads) = (SparseMatrix::within(&params.memory, &space), Vec::new());
-    // Leads that count for nothing are not worth their vectors.
-    let wants_leads = params.lead_weight > 0.0;
-    let mut taken: Vec<Census> = Vec::with_capacity(with_body);
-    let scratch = Mutex::default();
-    let waiting = Waiting::new("making vectors", corpus, progress);
-    let mut first = 0;
-    for chunk in 0..corpus.chunks() {
-        let texts = corpus.texts(chunk)?;
-        let articles: Vec<(&str, &str)> = texts.iter().collect();
-        let bytes: usize = articles.iter().map(|(title, text)| title.len() + text.len()).sum();
-        let expected = BYTES_OF_TEXT * bytes as u64 * if wants_leads { 2 } else { 1 };
-        let is_packed = matrix.is_full(expected);
-        let documents = bodies.documents(first, &articles);
-        let parts = shares(&documents, |documents| {
-            with_scratch(&scratch, |scratch| {
-                let (mut rows, mut led, mut taken) = (Rows::new(is_packed), Rows::new(is_packed), Vec::new());
-                for document in documents {
-                    scratch.push(&space, document.as_ref(), &mut rows, |read, block, terms| {
-                        taken.extend(words.and_then(|words| words.take(read, block, terms)));
-                    });
-                    if wants_leads {
-                        let lead = document.as_ref().and_then(|document| document.lead(LEAD_WORDS));
-                        scratch.push(&space, lead.as_ref(), &mut led, |_, _, _| {});
-                    }
+    let mut made =
+        Made { matrix: SparseMatrix::within(&params.memory, &space), leads: Vec::new(), taken: Vec::with_capacity(with_body) };
+    if let Some(recording) = recording {
+        progress.stage("making vectors");
+        let parts = recording.map(&space, |mut recorded| {
+            let (mut part, mut counts) = (Part::default(), TermCounts::default());
+            while !recorded.is_at_end() {
+                let has = recorded.next(&mut counts, |read, block, terms| {
+                    part.taken.extend(words.and_then(|words| words.take(read, block, terms)));
+                });
+                part.rows.push(&space, has.then_some(&counts));
+                let has = has && recorded.next(&mut counts, |_, _, _| {});
+                if wants_leads {
+                    part.leads.push(&space, has.then_some(&counts));
                 }
-                (rows, led, taken)
-            })
-        });
-        for (rows, led, part) in parts {
-            let rows = matrix.store(rows)?;
-            matrix.append(rows);
-            if wants_leads {
-                leads.push(matrix.store(led)?);
             }
-            taken.extend(part);
+            part
+        });
+        parts.into_iter().try_for_each(|part| made.push(part, wants_leads))?;
+    } else {
+        let scratch = Mutex::default();
+        let waiting = Waiting::new("making vectors", corpus, progress);
+        let mut first = 0;
+        for chunk in 0..corpus.chunks() {
+            let texts = corpus.texts(chunk)?;
+            let articles: Vec<(&str, &str)> = texts.iter().collect();
+            let documents = bodies.documents(first, &articles);
+            let parts = shares(&documents, |documents| {
+                with_scratch(&scratch, |scratch| {
+                    let mut part = Part::default();
+                    for document in documents {
+                        let Shown { document, lead } = shown(document.as_ref(), wants_leads);
+                        let Part { rows, leads, taken } = &mut part;
+                        scratch.push(&space, document, rows, |read, block, terms| {
+                            taken.extend(words.and_then(|words| words.take(read, block, terms)));
+                        });
+                        if wants_leads {
+                            scratch.push(&space, lead.as_ref(), leads, |_, _, _| {});
+                        }
+                    }
+                    part
+                })
+            });
+            parts.into_iter().try_for_each(|part| made.push(part, wants_leads))?;
+            first += articles.len();
+            waiting.advance();
         }
-        first += articles.len();
-        waiting.advance();
     }
+    let Made { mut matrix, leads, taken } = made;
     leads.into_iter().for_each(|led| matrix.append(led));
     let doubt = words.and_then(|words| words.limits(&taken));
-    tracing::info!(articles = first, entries = matrix.entries(), on_disk = matrix.bytes_on_disk(), "vectors made");
+    let (entries, in_memory, on_disk) = (matrix.entries(), matrix.bytes_in_memory(), matrix.bytes_on_disk());
+    tracing::info!(articles = has_body.len(), entries, in_memory, on_disk, "vectors made");
     Ok(Vectors { space, matrix, has_body, doubt })
+}
+
+/// An article's document, with its lead where that is wanted.
+fn shown<'a>(document: Option<&'a Document<'a>>, wants_leads: bool) -> Shown<'a> {
+    Shown { document, lead: document.filter(|_| wants_leads).and_then(|document| document.lead(LEAD_WORDS)) }
+}
+
+/// What is made of some articles.
+#[derive(Default)]
+struct Part {
+    rows: PackedRows,
+    leads: PackedRows,
+    taken: Vec<Census>,
+}
+
+/// What was made of the articles so far.
+struct Made {
+    matrix: SparseMatrix,
+    /// Rows of leads, which come behind all others.
+    leads: Vec<Stored>,
+    taken: Vec<Census>,
+}
+
+impl Made {
+    fn push(&mut self, part: Part, with_leads: bool) -> io::Result<()> {
+        let Self { matrix, leads, taken } = self;
+        let rows = matrix.store(part.rows)?;
+        matrix.append(rows);
+        if with_leads {
+            leads.push(matrix.store(part.leads)?);
+        }
+        taken.extend(part.taken);
+        Ok(())
+    }
 }
 
 /// Somebody who waits for the chunks of a corpus.
@@ -206,7 +252,7 @@ impl Scratch {
         &mut self,
         space: &Space,
         document: Option<&Document<'_>>,
-        rows: &mut Rows,
+        rows: &mut PackedRows,
         mut found: impl FnMut(usize, usize, &[(u32, u32)]),
     ) {
         let Some(document) = document else { return rows.push(space, None) };
@@ -229,12 +275,12 @@ pub(super) fn of_documents(space: &Space, documents: &[Document<'_>]) -> io::Res
     let scratch = Mutex::default();
     let parts = shares(documents, |documents| {
         with_scratch(&scratch, |scratch| {
-            let mut rows = Rows::default();
+            let mut rows = PackedRows::default();
             documents.iter().for_each(|document| scratch.push(space, Some(document), &mut rows, |_, _, _| {}));
             rows
         })
     });
-    let mut matrix = SparseMatrix::new(space.features());
+    let mut matrix = SparseMatrix::within(&Memory::default(), space);
     for rows in parts {
         let rows = matrix.store(rows)?;
         matrix.append(rows);

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::features::matrix::Rows;
-use crate::features::{Reading, Scorer, SparseMatrix};
+use crate::features::matrix::PackedRows;
+use crate::features::record::Recorded;
+use crate::features::{Reading, Scorer, Shown, SparseMatrix};
 use crate::spill::Memory;
 
 fn block(name: &str, kind: BlockKind, field: Field) -> BlockConfig {
@@ -221,20 +222,26 @@ proptest! {
             BlockConfig { max_features, ..block("ngram", BlockKind::Ngrams { min: 2, max: 3 }, Field::Document) },
         ];
         let memory = |limit| Memory::new(Some(limit), std::env::temp_dir());
-        let mut counting = Counting::new(configs.clone(), None, &memory(4 * limits.0));
+        let mut counting = Counting::new(configs.clone(), None, &memory(4 * limits.0)).recording(&Memory::default());
         for documents in documents.chunks(share) {
-            counting.add(documents).unwrap();
+            let mut shown = shown(documents);
+            shown.push(Shown { document: None, lead: None });
+            counting.add(&shown).unwrap();
         }
-        let space = counting.finish().unwrap();
+        let on_disk = counting.bytes_on_disk();
+        let (space, recording) = counting.finish().unwrap();
         let expected = Space::fit(configs, None, &documents);
         for (block, expected) in space.blocks().iter().zip(expected.blocks()) {
             prop_assert_eq!(block.vocabulary.iter().collect::<Vec<_>>(), expected.vocabulary.iter().collect::<Vec<_>>());
             prop_assert_eq!(&block.idf, &expected.idf);
         }
         let (mut reading, mut tally, mut counts) = (Reading::default(), Tally::default(), TermCounts::default());
+        prop_assert_eq!(recording.is_some(), on_disk == 0);
+        let pieces = recording.map(|recording| recording.map(&space, all_of)).into_iter().flatten();
+        let mut recorded = pieces.flatten();
         let mut matrix = SparseMatrix::within(&memory(2 * limits.1), &space);
         for documents in documents.chunks(share) {
-            let mut rows = Rows::new(matrix.is_full(1));
+            let mut rows = PackedRows::default();
             rows.push(&space, None);
             for document in documents {
                 reading.clear();
@@ -242,6 +249,21 @@ proptest! {
                 let tokens = Tokens { reading: &reading, parts: &parts, shape: &document.shape };
                 space.counts(&mut tally, &tokens, &mut counts, |_, _| {});
                 rows.push(&space, Some(&counts));
+                if on_disk == 0 {
+                    let lead = document.lead(2).map(|lead| {
+                        reading.clear();
+                        let parts = reading.document(&lead);
+                        let mut counts = TermCounts::default();
+                        let tokens = Tokens { reading: &reading, parts: &parts, shape: &lead.shape };
+                        space.counts(&mut tally, &tokens, &mut counts, |_, _| {});
+                        counts
+                    });
+                    prop_assert_eq!(recorded.next(), Some(Some(counts.clone())));
+                    prop_assert_eq!(recorded.next(), Some(lead));
+                }
+            }
+            if on_disk == 0 {
+                prop_assert_eq!(recorded.next(), Some(None));
             }
             let stored = matrix.store(rows).unwrap();
             matrix.append(stored);
@@ -249,13 +271,40 @@ proptest! {
         let mut cursor = matrix.cursor();
         for (at, vector) in vectors(&space, &documents).iter().enumerate() {
             let row = at + at / share + 1;
-            let (columns, values) = cursor.row(row).unwrap();
-            let expected: Vec<(u32, f32)> = vector.iter().map(|(column, value)| (*column, *value as f32)).collect();
-            prop_assert_eq!(columns.iter().copied().zip(values.iter().copied()).collect::<Vec<_>>(), expected);
+            let mut found: Vec<(usize, f64)> = cursor.row(row).unwrap().entries().collect();
+            // Terms that occur once come first.
+            found.sort_by_key(|(column, _)| *column);
+            let mut expected: Vec<(usize, f64)> = vector.iter().map(|(column, value)| (*column as usize, *value)).collect();
+            expected.sort_by_key(|(column, _)| *column);
+            prop_assert_eq!(found.len(), expected.len());
+            for ((column, value), (expected_column, expected)) in found.iter().zip(&expected) {
+                prop_assert!(column == expected_column && (value - expected).abs() <= 1e-15, "{} is not {}", value, expected);
+            }
             prop_assert_eq!(matrix.has_entries(row), !vector.is_empty());
             prop_assert!(!matrix.has_entries(at / share * (share + 1)));
         }
     }
+}
+
+fn shown<'a>(documents: &[&'a Document<'a>]) -> Vec<Shown<'a>> {
+    documents.iter().map(|document| Shown { document: Some(document), lead: document.lead(2) }).collect()
+}
+
+/// For each place of a piece the counts of its document, and behind a document those of its lead.
+fn all_of(mut recorded: Recorded<'_>) -> Vec<Option<TermCounts>> {
+    let mut all = Vec::new();
+    let mut next = |recorded: &mut Recorded<'_>| {
+        let mut counts = TermCounts::default();
+        let has = recorded.next(&mut counts, |_, _, _| {});
+        all.push(has.then_some(counts));
+        has
+    };
+    while !recorded.is_at_end() {
+        if next(&mut recorded) {
+            next(&mut recorded);
+        }
+    }
+    all
 }
 
 /// Rows on disk, in a space of the words of the first document.
@@ -263,7 +312,7 @@ fn on_disk(texts: &[&str]) -> SparseMatrix {
     let documents: Vec<Document<'_>> = texts.iter().map(|text| Document::passage(text, 0..text.len())).collect();
     let space = fit(vec![block("word", BlockKind::Words, Field::Document)], &documents[..1]);
     let (mut reading, mut tally, mut counts, mut rows) =
-        (Reading::default(), Tally::default(), TermCounts::default(), Rows::new(true));
+        (Reading::default(), Tally::default(), TermCounts::default(), PackedRows::default());
     for document in &documents {
         reading.clear();
         let parts = reading.document(document);
@@ -282,19 +331,20 @@ fn a_document_without_known_terms_has_no_entries_on_disk() {
     let matrix = on_disk(&["a", "b", "a b"]);
     assert_eq!([0, 1, 2].map(|row| matrix.has_entries(row)), [true, false, true]);
     let mut cursor = matrix.cursor();
-    let found = [0, 1, 2].map(|row| cursor.row(row).map(|(columns, values)| (columns.to_vec(), values.to_vec())).unwrap());
-    assert_eq!(found, [(vec![0], vec![1.0]), (vec![], vec![]), (vec![0], vec![1.0])]);
+    let found = [0, 1, 2].map(|row| cursor.row(row).unwrap().entries().collect::<Vec<_>>());
+    assert_eq!(found, [vec![(0, 1.0)], vec![], vec![(0, 1.0)]]);
 }
 
 #[test]
 fn a_term_that_is_frequent_beyond_a_byte_keeps_its_count_on_disk() {
-    let text = "a ".repeat(300) + &"b ".repeat(255) + &"c ".repeat(254) + "d";
+    let text = "a ".repeat(300) + &"b ".repeat(256) + &"c ".repeat(255) + "d";
     let matrix = on_disk(&[&text]);
-    // Counts of 300, 255 and 254 in the ratio of 1 + ln of them; every idf is 1.
+    // Counts of 300, 256 and 255 in the ratio of 1 + ln of them; every idf is 1.
     let mut cursor = matrix.cursor();
-    let (columns, values) = cursor.row(0).unwrap();
-    assert_eq!(columns, [0, 1, 2, 3]);
-    for (value, count) in values.iter().zip([300.0_f32, 255.0, 254.0, 1.0]) {
-        assert!((value / values[3] - (1.0 + count.ln())).abs() < 1e-5, "{value} {count}");
+    let mut entries: Vec<(usize, f64)> = cursor.row(0).unwrap().entries().collect();
+    entries.sort_by_key(|(column, _)| *column);
+    let once = entries[3].1;
+    for ((column, value), (expected, count)) in entries.iter().zip([300.0_f64, 256.0, 255.0, 1.0].iter().enumerate()) {
+        assert!(*column == expected && (value / once - (1.0 + count.ln())).abs() < 1e-9, "{column} {value} {count}");
     }
 }

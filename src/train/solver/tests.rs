@@ -60,7 +60,7 @@ fn three_unbalanced_labels_as_in_scikit_learn() {
     ];
     assert_close(&model.weights, &weights, 1e-5);
     assert_close(&model.bias, &[-0.813_607_50, 0.741_008_54, 0.072_598_96], 1e-5);
-    let probabilities = softmax(model.logits((&[0, 2], &[1.0, 2.0])).into_iter());
+    let probabilities = softmax(model.logits([(0, 1.0), (2, 2.0)]).into_iter());
     assert_close(&probabilities, &[0.676_443_479, 0.000_451_723_077, 0.323_104_798], 1e-6);
 }
 
@@ -178,12 +178,10 @@ fn balanced_labels_as_in_linfa_logistic() {
 #[test]
 fn any_number_of_threads_gives_the_same_bytes() {
     // Enough rows for several blocks.
-    let rows =
-        Array2::from_shape_fn(
-            (400, 7),
-            |(row, column)| if (row * 31 + column * 17) % 5 < 2 { ((row + column) % 9) as f64 / 3.0 } else { 0.0 },
-        );
-    let targets: Vec<usize> = (0..400).map(|row| (row * row + row / 7) % 3).collect();
+    let rows = Array2::from_shape_fn((3 * BLOCK_ROWS + 1, 7), |(row, column)| {
+        if (row * 31 + column * 17) % 5 < 2 { ((row + column) % 9) as f64 / 3.0 } else { 0.0 }
+    });
+    let targets: Vec<usize> = (0..rows.nrows()).map(|row| (row * row + row / 7) % 3).collect();
     let on = |threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| fit(&rows, &targets, LogisticParams::new(3)).unwrap())

@@ -1,0 +1,170 @@
+//! Products of a packed row with weights, and back: the two loops that training spends most of its time in.
+//!
+//! Weights lie side by side for each column, one for each label, and are those of a term that occurs once, so that nearly all of the work is to
+//! add them up. Behind the last column there is [room] for a whole segment, so that no id needs to be compared with the end.
+
+use crate::features::matrix::{Id, Row, SPAN, Segment};
+use crate::features::space::Damping;
+
+/// Columns that are worked on side by side: one after the other, each sum would wait for the one before.
+const LANES: usize = 4;
+
+/// A number of labels for which there are loops of their own, which are several times as fast.
+pub(super) trait Product: Sync {
+    /// Adds the products of the row's values and their `weights` to `logits`.
+    fn multiply(&self, row: Row<'_>, weights: &[f64], logits: &mut [f64]);
+
+    /// Adds the products of the row's values and the `errors` to the `sums` of their columns.
+    fn spread(&self, row: Row<'_>, errors: &[f64], sums: &mut [f64]);
+}
+
+/// Labels of which the number is known when compiling.
+struct Fixed<const WIDTH: usize>;
+
+/// Any number of labels.
+struct Any;
+
+/// The loops for `width` labels.
+pub(super) fn of_width(width: usize) -> &'static dyn Product {
+    match width {
+        1 => &Fixed::<1>,
+        2 => &Fixed::<2>,
+        3 => &Fixed::<3>,
+        4 => &Fixed::<4>,
+        5 => &Fixed::<5>,
+        6 => &Fixed::<6>,
+        7 => &Fixed::<7>,
+        8 => &Fixed::<8>,
+        _ => &Any,
+    }
+}
+
+/// Zeros for `columns` of `width` labels, and room behind them.
+pub(super) fn room(columns: usize, width: usize) -> Vec<f64> {
+    vec![0.0; (columns + SPAN) * width]
+}
+
+fn column(id: Id) -> usize {
+    usize::from(u16::from_le_bytes(id))
+}
+
+impl<const WIDTH: usize> Product for Fixed<WIDTH> {
+    fn multiply(&self, row: Row<'_>, weights: &[f64], logits: &mut [f64]) {
+        let damping = Damping::new();
+        let (columns, _) = weights.as_chunks::<WIDTH>();
+        for Segment { first, factor, once, often, counts } in row.segments() {
+            let Some(columns) = columns.get(first..).and_then(|columns| columns.first_chunk::<SPAN>()) else { continue };
+            let mut lanes = [[0.0; WIDTH]; LANES];
+            let (groups, rest) = once.as_chunks::<LANES>();
+            for ids in groups {
+                for (lane, id) in lanes.iter_mut().zip(ids) {
+                    add(lane, &columns[column(*id)], 1.0);
+                }
+            }
+            for id in rest {
+                add(&mut lanes[0], &columns[column(*id)], 1.0);
+            }
+            let (groups, rest) = often.as_chunks::<LANES>();
+            let (counts, rest_counts) = counts.as_chunks::<LANES>();
+            for (ids, counts) in groups.iter().zip(counts) {
+                for ((lane, id), count) in lanes.iter_mut().zip(ids).zip(counts) {
+                    add(lane, &columns[column(*id)], damping.of(u32::from(*count)));
+                }
+            }
+            for (id, count) in rest.iter().zip(rest_counts) {
+                add(&mut lanes[0], &columns[column(*id)], damping.of(u32::from(*count)));
+            }
+            for (at, logit) in logits.iter_mut().enumerate() {
+                *logit += factor * lanes.iter().map(|lane| lane[at]).sum::<f64>();
+            }
+        }
+    }
+
+    fn spread(&self, row: Row<'_>, errors: &[f64], sums: &mut [f64]) {
+        let damping = Damping::new();
+        let (columns, _) = sums.as_chunks_mut::<WIDTH>();
+        for Segment { first, factor, once, often, counts } in row.segments() {
+            let Some(columns) = columns.get_mut(first..).and_then(|columns| columns.first_chunk_mut::<SPAN>()) else { continue };
+            let mut scaled = [0.0; WIDTH];
+            scaled.iter_mut().zip(errors).for_each(|(scaled, error)| *scaled = factor * error);
+            for id in once {
+                add(&mut columns[column(*id)], &scaled, 1.0);
+            }
+            for (id, count) in often.iter().zip(counts) {
+                add(&mut columns[column(*id)], &scaled, damping.of(u32::from(*count)));
+            }
+        }
+    }
+}
+
+/// Adds `factor` · `more` to `sums`.
+fn add<const WIDTH: usize>(sums: &mut [f64; WIDTH], more: &[f64; WIDTH], factor: f64) {
+    for (sum, more) in sums.iter_mut().zip(more) {
+        *sum += factor * more;
+    }
+}
+
+impl Product for Any {
+    fn multiply(&self, row: Row<'_>, weights: &[f64], logits: &mut [f64]) {
+        row.terms().for_each(|(column, value)| {
+            let weights = &weights[column * logits.len()..];
+            logits.iter_mut().zip(weights).for_each(|(logit, weight)| *logit += value * weight);
+        });
+    }
+
+    fn spread(&self, row: Row<'_>, errors: &[f64], sums: &mut [f64]) {
+        row.terms().for_each(|(column, value)| {
+            let sums = &mut sums[column * errors.len()..];
+            sums.iter_mut().zip(errors).for_each(|(sum, error)| *sum += value * error);
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::features::SparseMatrix;
+    use crate::features::matrix::PackedRows;
+
+    /// Terms, each with its count.
+    type Counts = &'static [(u32, u32)];
+
+    /// Two blocks, the second of three segments: the first feature, terms, and the factor.
+    const BLOCKS: [(u32, Counts, f64); 2] = [
+        (0, &[(3, 1), (0, 1), (9, 2), (7, 1), (2, 1), (5, 1), (1, 3), (4, 300), (6, 65_535), (8, 255), (10, 256)], 0.5),
+        (11, &[(70_000, 1), (65_535, 4), (65_536, 5), (131_072, 1), (0, 6), (1, 7), (2, 8), (140_000, 2)], 0.25),
+    ];
+
+    #[test]
+    fn a_row_is_multiplied_and_spread_as_by_hand_whatever_the_labels() {
+        let features = 11 + 140_001;
+        let (mut rows, mut matrix) = (PackedRows::default(), SparseMatrix::new(features));
+        BLOCKS.iter().for_each(|(first, terms, factor)| rows.push_block(*first, terms, *factor));
+        rows.end();
+        let stored = matrix.store(rows).unwrap();
+        matrix.append(stored);
+        let mut cursor = matrix.cursor();
+        let row = cursor.row(0).unwrap();
+        assert_eq!(matrix.entries(), 19);
+        for width in [1, 2, 3, 4, 5, 6, 7, 8, 9, 12] {
+            let (mut weights, mut sums) = (room(features, width), room(features, width));
+            weights.iter_mut().enumerate().for_each(|(at, weight)| *weight = (at % 1001) as f64 / 7.0 - 60.0);
+            let errors: Vec<f64> = (0..width).map(|label| 1.5 - label as f64).collect();
+            let mut logits = vec![1.0; width];
+            of_width(width).multiply(row, &weights, &mut logits);
+            of_width(width).spread(row, &errors, &mut sums);
+            let mut expected = (vec![1.0; width], room(features, width));
+            for (first, terms, factor) in BLOCKS {
+                for (term, count) in terms {
+                    let (column, value) = ((first + term) as usize, factor * (1.0 + f64::from(*count).ln()));
+                    for label in 0..width {
+                        expected.0[label] += value * weights[column * width + label];
+                        expected.1[column * width + label] += value * errors[label];
+                    }
+                }
+            }
+            assert!(logits.iter().zip(&expected.0).all(|(found, expected)| (found - expected).abs() < 1e-9), "{width}");
+            assert!(sums.iter().zip(&expected.1).all(|(found, expected)| (found - expected).abs() < 1e-12), "{width}");
+        }
+    }
+}
