@@ -320,8 +320,10 @@ impl Traffic {
             self.tally.note("reload", started, found.map(drop), &[Code::Ok]);
             let started = Instant::now();
             let found = health.check(HealthCheckRequest::default()).await.map(tonic::Response::into_inner);
-            let is_serving = found.as_ref().is_ok_and(|answer| answer.status() == ServingStatus::Serving);
-            let found = if is_serving { Ok(()) } else { Err(tonic::Status::unavailable(format!("{found:?}"))) };
+            let found = found.map(|answer| answer.status()).and_then(|status| {
+                let is_serving = status == ServingStatus::Serving;
+                if is_serving { Ok(()) } else { Err(tonic::Status::unavailable(status.as_str_name())) }
+            });
             self.tally.note("health", started, found, &[Code::Ok]);
             sleep(Duration::from_secs(3)).await;
         }
