@@ -45,6 +45,11 @@ impl Memory {
         self.part(4)
     }
 
+    /// Bytes that may be recorded of documents while their terms are counted: a quarter. Vectors take their place, and half of the room.
+    pub(crate) fn recorded(&self) -> u64 {
+        self.part(4)
+    }
+
     /// Bytes that vectors may take: half. What is left of the limit is for everything else.
     pub(crate) fn vectors(&self) -> u64 {
         self.part(2)

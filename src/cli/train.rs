@@ -80,7 +80,7 @@ pub struct TrainArgs {
     /// a hundred thousand articles one tells enough
     #[arg(long, value_name = "N", default_value_t = 0)]
     held_out_folds: usize,
-    /// Memory for texts, counted terms and vectors, such as 6G or 800M, at least 256M; what does not fit goes to temporary files, about five times the size of the
+    /// Memory for texts, counted terms and vectors, such as 6G or 800M, at least 256M; what does not fit goes to temporary files, up to five times the size of the
     /// texts. The model is the same to the last byte. Beyond it come some 300 bytes an article, 40 MB a thread, the weights
     /// while they are fitted (see --max-features), and CSV and TSV files, which are read as a whole. As much as it takes by default
     #[arg(long, value_name = "SIZE", value_parser = memory)]

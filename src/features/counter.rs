@@ -8,7 +8,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rayon::prelude::*;
@@ -128,10 +128,11 @@ impl Counts {
 impl Counter {
     /// Adds what another counted; returns the ids of its terms here.
     fn merge(&mut self, other: &Self) -> Vec<u32> {
-        let terms = other.vocabulary.iter().zip(other.counts.iter());
-        let add = |(term, found): (&str, Found)| {
+        // Terms that were met last, and only in parts of documents that are not counted, have no counts.
+        let terms = other.vocabulary.iter().zip(other.counts.iter().map(Some).chain(std::iter::repeat(None)));
+        let add = |(term, found): (&str, Option<Found>)| {
             let id = self.vocabulary.intern(term);
-            self.counts.add(id, found);
+            found.into_iter().for_each(|found| self.counts.add(id, found));
             id
         };
         terms.map(add).collect()
@@ -293,7 +294,7 @@ impl Counting {
     /// Records the documents as well.
     #[must_use]
     pub fn recording(self, memory: &Memory) -> Self {
-        Self { pieces: Some(Vec::new()), most_recorded: memory.vectors().min(record::MOST_BYTES), ..self }
+        Self { pieces: Some(Vec::new()), most_recorded: memory.recorded().min(record::MOST_BYTES), ..self }
     }
 
     /// Counts documents, and writes terms to disk where they take too much memory.
@@ -325,7 +326,9 @@ impl Counting {
     pub(super) fn count(&mut self, shown: &[Shown<'_>]) {
         let Self { configs, lexicon, shards, documents, pieces, most_recorded, .. } = self;
         let counted = Counted { blocks: configs, lexicon: lexicon.as_ref() };
-        let records = pieces.is_some();
+        let recorded_before = pieces.iter().flatten().map(|(_, piece)| piece.bytes()).sum();
+        let recorded_bytes = AtomicU64::new(recorded_before);
+        let goes_on = || pieces.is_some() && recorded_bytes.load(Ordering::Relaxed) <= *most_recorded;
         // So small that all threads have enough to do to the end; which of them takes which piece changes nothing.
         let size = shown.len().div_ceil(4 * rayon::current_num_threads()).clamp(1, PIECE);
         let firsts = shown.chunks(size).scan(*documents, |first, shown| {
@@ -342,9 +345,12 @@ impl Counting {
             while let Some((at, (first, shown))) =
                 Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|at| Some((at, work.get(at)?)))
             {
-                let mut piece = records.then(Piece::default);
+                let mut piece = goes_on().then(Piece::default);
                 let has_room = shard.count(&counted, *first, shown, piece.as_mut());
-                piece.iter_mut().for_each(Piece::close);
+                if let Some(piece) = &mut piece {
+                    piece.close();
+                    recorded_bytes.fetch_add(piece.bytes(), Ordering::Relaxed);
+                }
                 recorded.push((at, piece.filter(|_| has_room).map(|piece| (shard.number, piece))));
             }
             lock(shards).free.push(shard);
@@ -353,14 +359,17 @@ impl Counting {
         let mut recorded: Vec<_> = (0..rayon::current_num_threads()).into_par_iter().flat_map_iter(count).collect();
         recorded.sort_unstable_by_key(|(at, _)| *at);
         *documents += shown.iter().filter(|shown| shown.document.is_some()).count() as u64;
-        if let Some(all) = pieces {
-            let all_recorded = recorded.iter().all(|(_, piece)| piece.is_some());
+        let is_whole = goes_on() && recorded.iter().all(|(_, piece)| piece.is_some());
+        *pieces = pieces.take().filter(|_| is_whole).map(|mut all| {
             all.extend(recorded.into_iter().filter_map(|(_, piece)| piece));
-            let bytes: u64 = all.iter().map(|(_, piece)| piece.bytes()).sum();
-            if !all_recorded || bytes > *most_recorded {
-                *pieces = None;
-            }
-        }
+            all
+        });
+    }
+
+    /// Whether documents are recorded, and their leads with them: not any more where that would take too much memory.
+    #[must_use]
+    pub fn is_recording(&self) -> bool {
+        self.pieces.is_some()
     }
 
     fn write(&mut self) -> io::Result<()> {

@@ -203,11 +203,12 @@ impl<'a> Segment<'a> {
         Some(Self { first, factor, once, often: often_ids, counts: bytes.split_off(..often)? })
     }
 
-    /// Whether all columns are below `features`.
-    fn is_within(&self, features: usize) -> bool {
+    /// Whether it can be part of a matrix of so many `features`.
+    fn is_valid(&self, features: usize) -> bool {
         let ids = self.once.iter().chain(self.often);
         let last = ids.fold(0, |last, id| last.max(u16::from_le_bytes(*id)));
-        self.first.checked_add(usize::from(last)).is_some_and(|last| last < features)
+        let is_within = self.first.checked_add(usize::from(last)).is_some_and(|last| last < features);
+        is_within && self.factor.is_finite() && self.counts.iter().all(|count| *count > 1)
     }
 }
 
@@ -216,7 +217,7 @@ impl<'a> Row<'a> {
     fn checked(bytes: &'a [u8], idf: &'a [f32]) -> Option<Self> {
         let mut rest = bytes;
         while !rest.is_empty() {
-            Segment::take(&mut rest).filter(|segment| segment.is_within(idf.len()))?;
+            Segment::take(&mut rest).filter(|segment| segment.is_valid(idf.len()))?;
         }
         Some(Self { bytes, idf })
     }
@@ -444,5 +445,38 @@ impl Records for SparseRows<'_> {
 
     fn nfeatures(&self) -> usize {
         self.matrix.features()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_that_were_changed_are_no_row() {
+        let mut bytes = Vec::new();
+        let whole = Segment { first: 2, factor: 0.5, once: &[[1, 0], [0, 0]], often: &[[3, 0]], counts: &[2] };
+        whole.write(&mut bytes);
+        let idf = [1.0, 1.0, 2.0, 2.0, 2.0, 3.0];
+        let row = Row::checked(&bytes, &idf).unwrap();
+        let (value, often) = (0.5, 0.5 * (1.0 + 2.0_f64.ln()));
+        assert_eq!(row.entries().collect::<Vec<_>>(), [(3, 2.0 * value), (2, 2.0 * value), (5, 3.0 * often)]);
+        assert!(Row::checked(&[], &idf).is_some());
+        for end in 1..bytes.len() {
+            assert!(Row::checked(&bytes[..end], &idf).is_none(), "{end} bytes");
+        }
+        let written = |segment: Segment<'_>| {
+            let mut bytes = Vec::new();
+            segment.write(&mut bytes);
+            bytes
+        };
+        for wrong in [
+            Segment { first: 3, ..whole },
+            Segment { once: &[[1, 0], [0, 1]], ..whole },
+            Segment { factor: f64::NAN, ..whole },
+            Segment { counts: &[0], ..whole },
+        ] {
+            assert!(Row::checked(&written(wrong), &idf).is_none(), "{wrong:?}");
+        }
     }
 }

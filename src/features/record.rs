@@ -3,10 +3,15 @@
 //! While terms are counted, each thread has ids of its own for those that it meets. When all are counted and the space is made, a
 //! [`Recording`] gives each document its counts in the space's ids; terms that are not in the space are left out.
 
+use rayon::prelude::*;
+
 use super::{Space, TermCounts};
 
-/// Bytes that a recording takes at most, whatever the memory: with few features out of many terms it can be greater than all that it saves.
-pub const MOST_BYTES: u64 = 1 << 30;
+/// Bytes that a recording takes at most, nearly, whatever the memory: where few of many terms become features, it is greater than the vectors.
+pub const MOST_BYTES: u64 = 1 << 29;
+
+/// Pieces that a thread works on before what came of them is put away.
+const GROUP: usize = 32;
 
 /// In place of an id: no term of the space.
 pub(super) const NOT_KEPT: u32 = u32::MAX;
@@ -85,14 +90,31 @@ impl Recording {
         Self { pieces, new_ids }
     }
 
-    /// What `work` makes of each piece, in order; `space` is the one that was made of the same count. Pieces are forgotten as they are worked on.
-    pub fn map<T: Send>(self, space: &Space, work: impl Fn(Recorded<'_>) -> T + Send + Sync) -> Vec<T> {
-        use rayon::prelude::*;
+    /// Gives `take` what `work` makes of each piece, in order; `space` is the one that was made of the same count. Pieces are forgotten as they are
+    /// worked on.
+    ///
+    /// # Errors
+    ///
+    /// The first error of `take`.
+    pub fn try_for_each<T: Send, E>(
+        self,
+        space: &Space,
+        work: impl Fn(Recorded<'_>) -> T + Send + Sync,
+        mut take: impl FnMut(T) -> Result<(), E>,
+    ) -> Result<(), E> {
         let Self { pieces, new_ids } = self;
-        let recorded = |(thread, piece): (usize, Piece)| {
-            work(Recorded { space, new_ids: &new_ids[thread], rest: &piece.numbers, terms: Vec::new() })
+        let recorded = |(shard, piece): (usize, Piece)| {
+            work(Recorded { space, new_ids: &new_ids[shard], rest: &piece.numbers, terms: Vec::new() })
         };
-        pieces.into_par_iter().map(recorded).collect()
+        let mut pieces = pieces.into_iter();
+        loop {
+            let group: Vec<_> = pieces.by_ref().take(GROUP * rayon::current_num_threads()).collect();
+            if group.is_empty() {
+                return Ok(());
+            }
+            let made: Vec<T> = group.into_par_iter().map(&recorded).collect();
+            made.into_iter().try_for_each(&mut take)?;
+        }
     }
 }
 

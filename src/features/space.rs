@@ -121,7 +121,7 @@ const DAMPED: usize = 256;
 
 static DAMPING: LazyLock<[f64; DAMPED]> = LazyLock::new(|| std::array::from_fn(|count| 1.0 + log(count)));
 
-/// (1 + ln tf) · idf of a term that occurs so often. Training, serving and vectors on disk have their values from here, to the last bit.
+/// (1 + ln tf) · idf of a term that occurs so often.
 #[must_use]
 pub(super) fn tf_idf(damping: Damping, count: u32, idf: f32) -> f64 {
     damping.of(count) * f64::from(idf)

@@ -30,6 +30,9 @@ const CURVATURE: f64 = 0.9;
 /// Values that differ by a smaller share are taken to be equal.
 const ROUNDING: f64 = 1e-12;
 
+/// How much a step must bend the gradient, beside the lengths of both, to say more than single precision's rounding.
+const BENT: f64 = 1e-7;
+
 /// Trials of a line search, after which no step length is to be found.
 const TRIALS: usize = 50;
 
@@ -79,7 +82,7 @@ pub fn minimise(
     let mut history: VecDeque<Step> = VecDeque::with_capacity(HISTORY);
     let mut iterations = 0;
     let mut short_of_tolerance = None;
-    while norm(&gradient) > limits.tolerance {
+    while norm(&gradient, |slope| slope) > limits.tolerance {
         if iterations == limits.max_iterations {
             short_of_tolerance = Some("no more iterations were allowed");
             break;
@@ -122,15 +125,16 @@ pub fn minimise(
         difference(&mut moved, &trial, &parameters);
         difference(&mut bent, &trial_gradient, &gradient);
         let product = dot(&moved, &bent, |moved, bent| f64::from(moved) * f64::from(bent));
-        // Rounding can bend a flat function the wrong way.
-        if product > 0.0 {
+        // Where a function is flat, rounding alone decides how it bends.
+        let rounding = BENT * norm(&moved, f64::from) * norm(&bent, f64::from);
+        if product > rounding && product.is_finite() {
             history.push_back(Step { moved, bent, rho: 1.0 / product });
         }
         std::mem::swap(&mut parameters, &mut trial);
         std::mem::swap(&mut gradient, &mut trial_gradient);
         iterations += 1;
     }
-    let gradient = norm(&gradient);
+    let gradient = norm(&gradient, |slope| slope);
     Minimum { parameters, iterations, gradient, short_of_tolerance }
 }
 
@@ -174,8 +178,13 @@ fn add(to: &mut [f64], factor: f64, other: &[f32]) {
     to.par_iter_mut().with_min_len(CHUNK).zip(other).for_each(|(to, other)| *to += factor * f64::from(*other));
 }
 
-fn norm(of: &[f64]) -> f64 {
-    libm::sqrt(dot(of, of, |left, right| left * right))
+/// Σ of the squares.
+pub(super) fn squares(of: &[f64]) -> f64 {
+    dot(of, of, |left, right| left * right)
+}
+
+fn norm<T: Copy + Sync>(of: &[T], number: impl Fn(T) -> f64 + Sync) -> f64 {
+    libm::sqrt(dot(of, of, |left, right| number(left) * number(right)))
 }
 
 /// Σ term(left, right).

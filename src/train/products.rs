@@ -1,7 +1,7 @@
 //! Products of a packed row with weights, and back: the two loops that training spends most of its time in.
 //!
 //! Weights lie side by side for each column, one for each label, and are those of a term that occurs once, so that nearly all of the work is to
-//! add them up. Behind the last column there is [room] for a whole segment, so that no id needs to be compared with the end.
+//! add them up. Behind the last column there is room for a whole segment, so that no id needs to be compared with the end.
 
 use crate::features::matrix::{Id, Row, SPAN, Segment};
 use crate::features::space::Damping;
@@ -11,6 +11,9 @@ const LANES: usize = 4;
 
 /// A number of labels for which there are loops of their own, which are several times as fast.
 pub(super) trait Product: Sync {
+    /// Columns that there must be room for behind the last one.
+    fn room(&self) -> usize;
+
     /// Adds the products of the row's values and their `weights` to `logits`.
     fn multiply(&self, row: Row<'_>, weights: &[f64], logits: &mut [f64]);
 
@@ -39,16 +42,15 @@ pub(super) fn of_width(width: usize) -> &'static dyn Product {
     }
 }
 
-/// Zeros for `columns` of `width` labels, and room behind them.
-pub(super) fn room(columns: usize, width: usize) -> Vec<f64> {
-    vec![0.0; (columns + SPAN) * width]
-}
-
 fn column(id: Id) -> usize {
     usize::from(u16::from_le_bytes(id))
 }
 
 impl<const WIDTH: usize> Product for Fixed<WIDTH> {
+    fn room(&self) -> usize {
+        SPAN
+    }
+
     fn multiply(&self, row: Row<'_>, weights: &[f64], logits: &mut [f64]) {
         let damping = Damping::new();
         let (columns, _) = weights.as_chunks::<WIDTH>();
@@ -105,6 +107,10 @@ fn add<const WIDTH: usize>(sums: &mut [f64; WIDTH], more: &[f64; WIDTH], factor:
 }
 
 impl Product for Any {
+    fn room(&self) -> usize {
+        0
+    }
+
     fn multiply(&self, row: Row<'_>, weights: &[f64], logits: &mut [f64]) {
         row.terms().for_each(|(column, value)| {
             let weights = &weights[column * logits.len()..];
@@ -147,13 +153,15 @@ mod tests {
         let row = cursor.row(0).unwrap();
         assert_eq!(matrix.entries(), 19);
         for width in [1, 2, 3, 4, 5, 6, 7, 8, 9, 12] {
-            let (mut weights, mut sums) = (room(features, width), room(features, width));
+            let product = of_width(width);
+            let zeros = || vec![0.0; (features + product.room()) * width];
+            let (mut weights, mut sums) = (zeros(), zeros());
             weights.iter_mut().enumerate().for_each(|(at, weight)| *weight = (at % 1001) as f64 / 7.0 - 60.0);
             let errors: Vec<f64> = (0..width).map(|label| 1.5 - label as f64).collect();
             let mut logits = vec![1.0; width];
-            of_width(width).multiply(row, &weights, &mut logits);
-            of_width(width).spread(row, &errors, &mut sums);
-            let mut expected = (vec![1.0; width], room(features, width));
+            product.multiply(row, &weights, &mut logits);
+            product.spread(row, &errors, &mut sums);
+            let mut expected = (vec![1.0; width], zeros());
             for (first, terms, factor) in BLOCKS {
                 for (term, count) in terms {
                     let (column, value) = ((first + term) as usize, factor * (1.0 + f64::from(*count).ln()));

@@ -28,7 +28,7 @@ use linfa::traits::{Fit, PredictInplace};
 use ndarray::{Array1, Array2, ArrayView1};
 use rayon::prelude::*;
 
-use super::lbfgs::{Limits, Minimum, minimise};
+use super::lbfgs::{Limits, Minimum, minimise, squares};
 use super::products::{self, Product};
 use crate::features::SparseRows;
 use crate::model::ClassWeights;
@@ -268,6 +268,9 @@ impl PredictInplace<SparseRows<'_>, Array1<usize>> for LinearModel {
 
 /// What is minimised, over vectors of parameters: for each column the weights of its scaled values, then the biases. Two labels have
 /// one weight, for the second label; more have one each.
+///
+/// Rows are read with the differences of weights to those of the first label: a softmax knows nothing else, the errors of all labels add up
+/// to zero, and one column less makes the loops over rows a third faster for three labels.
 struct Loss<'a> {
     rows: &'a SparseRows<'a>,
     targets: &'a [usize],
@@ -282,11 +285,11 @@ struct Loss<'a> {
     /// 1 / (C · Σ s).
     penalty: f64,
     product: &'static dyn Product,
-    /// What a weight is multiplied by to be that of a term that occurs once in a row whose factor is 1, for all parameters that are no biases.
+    /// For each column what a weight is multiplied by to be that of a term that occurs once in a row whose factor is 1: scale · idf.
     factors: Vec<f64>,
-    /// Such weights.
-    of_terms: Mutex<Vec<f64>>,
-    /// The bounds of the blocks of rows, and a gradient for each.
+    /// For each column such weights of all labels but the first, less that of the first.
+    differences: Mutex<Vec<f64>>,
+    /// The bounds of the blocks of rows, and for each what its rows add to the gradient of the differences.
     blocks: Vec<(Range<usize>, Mutex<Vec<f64>>)>,
 }
 
@@ -329,29 +332,18 @@ impl<'a> Loss<'a> {
         let weights = targets.iter().enumerate().map(|(row, target)| weight(row) / per_row[*target]).collect();
         let features = rows.nfeatures();
         let width = if labels == 2 { 1 } else { labels };
-        let parameters = (features + 1) * width;
-        let wanted = (rows.matrix.entries() / (ENTRIES * parameters)).clamp(BLOCKS.0, BLOCKS.1);
-        let most = (BLOCK_REALS / parameters).clamp(1, wanted);
+        let product = products::of_width(labels - 1);
+        let reals = (features + 1 + product.room()) * (labels - 1);
+        let wanted = (rows.matrix.entries() / (ENTRIES * (features + 1) * width)).clamp(BLOCKS.0, BLOCKS.1);
+        let most = (BLOCK_REALS / reals).clamp(1, wanted);
         let size = targets.len().div_ceil(most).max(BLOCK_ROWS);
         let begins = (0..targets.len()).step_by(size);
         let blocks = begins.map(|begin| (begin..(begin + size).min(targets.len()), Mutex::default())).collect();
-        let mut loss = Self {
-            rows,
-            targets,
-            features,
-            labels,
-            width,
-            weights,
-            shifts,
-            penalty: 1.0 / (settings.c * n),
-            product: products::of_width(width),
-            factors: Vec::new(),
-            of_terms: Mutex::new(products::room(features, width)),
-            blocks,
-        };
-        let idf = rows.matrix.idf().iter().flat_map(|idf| std::iter::repeat_n(f64::from(*idf), width));
-        loss.factors = loss.scales().zip(idf).map(|(scale, idf)| scale * idf).collect();
-        Ok(loss)
+        let scale = |column: usize| rows.scales.get(column).copied().unwrap_or(1.0);
+        let factors = rows.matrix.idf().iter().enumerate().map(|(column, idf)| scale(column) * f64::from(*idf)).collect();
+        let penalty = 1.0 / (settings.c * n);
+        let differences = Mutex::new(vec![0.0; reals]);
+        Ok(Self { rows, targets, features, labels, width, weights, shifts, penalty, product, factors, differences, blocks })
     }
 
     fn parameters(&self) -> usize {
@@ -407,45 +399,61 @@ impl<'a> Loss<'a> {
             Ok(squares)
         };
         let squares = self.blocks.par_iter().map(of_block).collect::<io::Result<Vec<Vec<f64>>>>()?;
-        let squares = (0..self.features).map(|column| squares.iter().map(|squares| squares[column]).sum::<f64>());
-        let squares = squares.flat_map(|squares| std::iter::repeat_n(squares, self.width));
         let inverse = |second: f64| libm::pow(second, -TRUST);
-        let weights =
-            squares.zip(&self.factors).map(|(squares, factor)| inverse(bend * squares * factor * factor + self.penalty));
-        Ok(weights.chain(std::iter::repeat_n(inverse(bend), self.width)).collect())
+        let of_column = |(column, factor): (usize, &f64)| {
+            let squares = squares.iter().map(|squares| squares[column]).sum::<f64>();
+            std::iter::repeat_n(inverse(bend * squares * factor * factor + self.penalty), self.width)
+        };
+        let of_bias = std::iter::repeat_n(inverse(bend), self.width);
+        Ok(self.factors.iter().enumerate().flat_map(of_column).chain(of_bias).collect())
+    }
+
+    /// What the weights of a column, or the biases, are for all labels but the first, less that of the first.
+    fn compare<'b>(&self, of_column: &'b [f64]) -> impl Iterator<Item = f64> + use<'b> {
+        let (first, others) = if self.width == 1 { (0.0, of_column) } else { (of_column[0], &of_column[1..]) };
+        others.iter().map(move |other| other - first)
     }
 
     /// The loss at `parameters`, and its gradient.
     fn evaluate(&self, parameters: &[f64], gradient: &mut [f64]) -> io::Result<f64> {
-        let split = self.features * self.width;
-        let mut weights = self.of_terms.lock().unwrap_or_else(PoisonError::into_inner);
-        for ((weight, parameter), factor) in weights.iter_mut().zip(parameters).zip(&self.factors) {
-            *weight = parameter * factor;
+        let (split, compared) = (self.features * self.width, self.labels - 1);
+        let mut weights = self.differences.lock().unwrap_or_else(PoisonError::into_inner);
+        let columns = parameters[..split].chunks_exact(self.width).zip(&self.factors);
+        for (weights, (of_column, factor)) in weights.chunks_exact_mut(compared).zip(columns) {
+            weights.iter_mut().zip(self.compare(of_column)).for_each(|(weight, difference)| *weight = difference * factor);
         }
+        let bias: Vec<f64> = self.compare(&parameters[split..]).collect();
         let costs = self.blocks.par_iter().map(|(range, sums)| {
             let sums = &mut *sums.lock().unwrap_or_else(PoisonError::into_inner);
             if sums.is_empty() {
-                *sums = products::room(self.features + 1, self.width);
+                *sums = vec![0.0; (self.features + 1 + self.product.room()) * compared];
             }
-            sums[..parameters.len()].fill(0.0);
-            self.block(range.clone(), &weights, &parameters[split..], sums)
+            sums[..(self.features + 1) * compared].fill(0.0);
+            self.block(range.clone(), &weights, &bias, sums)
         });
         let costs: Vec<f64> = costs.collect::<io::Result<_>>()?;
         let blocks: Vec<_> = self.blocks.iter().map(|(_, sums)| sums.lock().unwrap_or_else(PoisonError::into_inner)).collect();
-        let add = |(at, slope): (usize, &mut f64)| *slope = blocks.iter().map(|sums| sums[at]).sum();
-        gradient.par_iter_mut().with_min_len(1 << 14).enumerate().for_each(add);
-        let mut squares = 0.0;
-        for ((slope, weight), factor) in gradient.iter_mut().zip(&parameters[..split]).zip(&self.factors) {
-            squares += weight * weight;
-            *slope = factor * *slope + self.penalty * weight;
-        }
-        Ok(costs.iter().sum::<f64>() + 0.5 * self.penalty * squares)
+        gradient.par_chunks_exact_mut(self.width).with_min_len(1 << 12).enumerate().for_each(|(column, slopes)| {
+            // Behind the columns come the biases, which have neither factor nor penalty.
+            let (factor, penalty) = self.factors.get(column).map_or((1.0, 0.0), |factor| (*factor, self.penalty));
+            let mut first = 0.0;
+            for (label, slope) in slopes.iter_mut().rev().take(compared).rev().enumerate() {
+                *slope = factor * blocks.iter().map(|sums| sums[column * compared + label]).sum::<f64>();
+                first -= *slope;
+            }
+            if self.width > 1 {
+                slopes[0] = first;
+            }
+            let weights = &parameters[column * self.width..];
+            slopes.iter_mut().zip(weights).for_each(|(slope, weight)| *slope += penalty * weight);
+        });
+        Ok(costs.iter().sum::<f64>() + 0.5 * self.penalty * squares(&parameters[..split]))
     }
 
-    /// The loss of some rows, weighted; what they add to the gradient, over the [factors](Self::factors), goes into `sums`.
+    /// The loss of some rows, weighted; what they add to the gradient of the differences, over the [factors](Self::factors), goes into `sums`.
     fn block(&self, range: Range<usize>, weights: &[f64], bias: &[f64], sums: &mut [f64]) -> io::Result<f64> {
         let mut cost = 0.0;
-        let mut logits = vec![0.0; self.width];
+        let mut logits = vec![0.0; self.labels - 1];
         let mut cursor = self.rows.matrix.cursor();
         for at in range {
             logits.copy_from_slice(bias);
@@ -454,13 +462,13 @@ impl<'a> Loss<'a> {
             cost += self.weights[at] * self.errors(self.targets[at], &mut logits);
             logits.iter_mut().for_each(|error| *error *= self.weights[at]);
             self.product.spread(row, &logits, sums);
-            let sums = &mut sums[self.features * self.width..];
+            let sums = &mut sums[self.features * logits.len()..];
             sums.iter_mut().zip(&logits).for_each(|(sum, error)| *sum += error);
         }
         Ok(cost)
     }
 
-    /// The loss of a row; its logits become their derivatives.
+    /// The loss of a row whose logits, of all labels but the first, are told less that of the first; they become their derivatives.
     fn errors(&self, target: usize, logits: &mut [f64]) -> f64 {
         if let ([logit], 2) = (&mut *logits, self.labels) {
             // ln(1 + e^-m) of the margin m, whichever sign it has.
@@ -472,12 +480,14 @@ impl<'a> Loss<'a> {
             *logit = probability - target;
             return libm::log1p(small) + (-margin).max(0.0);
         }
-        let greatest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let of_target = logits[target] - greatest;
+        let greatest = logits.iter().copied().fold(0.0, f64::max);
+        let of_target = if target == 0 { 0.0 } else { logits[target - 1] } - greatest;
         logits.iter_mut().for_each(|logit| *logit = libm::exp(*logit - greatest));
-        let sum: f64 = logits.iter().sum();
+        let sum = libm::exp(-greatest) + logits.iter().sum::<f64>();
         logits.iter_mut().for_each(|logit| *logit /= sum);
-        logits[target] -= 1.0;
+        if target > 0 {
+            logits[target - 1] -= 1.0;
+        }
         libm::log(sum) - of_target
     }
 }

@@ -12,6 +12,7 @@ use super::Progress;
 use super::run::{TrainError, TrainParams};
 use super::store::Corpus;
 use crate::features::matrix::{PackedRows, Stored};
+use crate::features::record::Recorded;
 use crate::features::{BlockConfig, Counting, Document, Reading, Shown, Space, SparseMatrix, Tally, TermCounts, Tokens};
 use crate::model::doubt::{Census, WordCounter};
 use crate::model::role::{RoleScratch, body, passages};
@@ -107,7 +108,8 @@ fn make(
         let articles: Vec<(&str, &str)> = texts.iter().collect();
         let judged = judge(&articles, role);
         judged.iter().for_each(|(is_body, _)| bodies.push(is_body));
-        let shown = judged.par_iter().map(|(_, document)| shown(document.as_ref(), wants_leads));
+        let with_leads = wants_leads && counting.is_recording();
+        let shown = judged.par_iter().map(|(_, document)| shown(document.as_ref(), with_leads));
         counting.add(&shown.collect::<Vec<_>>())?;
         waiting.advance();
     }
@@ -124,7 +126,7 @@ fn make(
         Made { matrix: SparseMatrix::within(&params.memory, &space), leads: Vec::new(), taken: Vec::with_capacity(with_body) };
     if let Some(recording) = recording {
         progress.stage("making vectors");
-        let parts = recording.map(&space, |mut recorded| {
+        let of_piece = |mut recorded: Recorded<'_>| {
             let (mut part, mut counts) = (Part::default(), TermCounts::default());
             while !recorded.is_at_end() {
                 let has = recorded.next(&mut counts, |read, block, terms| {
@@ -137,8 +139,8 @@ fn make(
                 }
             }
             part
-        });
-        parts.into_iter().try_for_each(|part| made.push(part, wants_leads))?;
+        };
+        recording.try_for_each(&space, of_piece, |part| made.push(part, wants_leads))?;
     } else {
         let scratch = Mutex::default();
         let waiting = Waiting::new("making vectors", corpus, progress);
@@ -270,7 +272,7 @@ impl Scratch {
 ///
 /// # Errors
 ///
-/// None in practice, since nothing is written.
+/// When a thread's share of the rows takes more than four gigabytes.
 pub(super) fn of_documents(space: &Space, documents: &[Document<'_>]) -> io::Result<SparseMatrix> {
     let scratch = Mutex::default();
     let parts = shares(documents, |documents| {

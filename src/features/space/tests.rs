@@ -213,6 +213,7 @@ proptest! {
         share in 1_usize..4,
         limits in (0_u64..3000, 0_u64..3000),
         max_features in 0_usize..6,
+        recorded in proptest::option::of(0_u64..4000),
     ) {
         let documents: Vec<Document<'_>> = texts.iter().map(|text| Document::passage(text, 0..text.len())).collect();
         let documents: Vec<&Document<'_>> = documents.iter().collect();
@@ -222,13 +223,14 @@ proptest! {
             BlockConfig { max_features, ..block("ngram", BlockKind::Ngrams { min: 2, max: 3 }, Field::Document) },
         ];
         let memory = |limit| Memory::new(Some(limit), std::env::temp_dir());
-        let mut counting = Counting::new(configs.clone(), None, &memory(4 * limits.0)).recording(&Memory::default());
+        let mut counting = Counting::new(configs.clone(), None, &memory(4 * limits.0)).recording(&Memory::new(recorded, std::env::temp_dir()));
         for documents in documents.chunks(share) {
             let mut shown = shown(documents);
             shown.push(Shown { document: None, lead: None });
             counting.add(&shown).unwrap();
         }
-        let on_disk = counting.bytes_on_disk();
+        let is_recorded = counting.is_recording();
+        prop_assert!(is_recorded || counting.bytes_on_disk() > 0 || recorded.is_some());
         let (space, recording) = counting.finish().unwrap();
         let expected = Space::fit(configs, None, &documents);
         for (block, expected) in space.blocks().iter().zip(expected.blocks()) {
@@ -236,9 +238,16 @@ proptest! {
             prop_assert_eq!(&block.idf, &expected.idf);
         }
         let (mut reading, mut tally, mut counts) = (Reading::default(), Tally::default(), TermCounts::default());
-        prop_assert_eq!(recording.is_some(), on_disk == 0);
-        let pieces = recording.map(|recording| recording.map(&space, all_of)).into_iter().flatten();
-        let mut recorded = pieces.flatten();
+        prop_assert_eq!(recording.is_some(), is_recorded);
+        let mut pieces = Vec::new();
+        if let Some(recording) = recording {
+            let take = |piece: Vec<Option<TermCounts>>| -> Result<(), TestCaseError> {
+                pieces.extend(piece);
+                Ok(())
+            };
+            recording.try_for_each(&space, all_of, take)?;
+        }
+        let mut recorded = pieces.into_iter();
         let mut matrix = SparseMatrix::within(&memory(2 * limits.1), &space);
         for documents in documents.chunks(share) {
             let mut rows = PackedRows::default();
@@ -249,7 +258,7 @@ proptest! {
                 let tokens = Tokens { reading: &reading, parts: &parts, shape: &document.shape };
                 space.counts(&mut tally, &tokens, &mut counts, |_, _| {});
                 rows.push(&space, Some(&counts));
-                if on_disk == 0 {
+                if is_recorded {
                     let lead = document.lead(2).map(|lead| {
                         reading.clear();
                         let parts = reading.document(&lead);
@@ -262,7 +271,7 @@ proptest! {
                     prop_assert_eq!(recorded.next(), Some(lead));
                 }
             }
-            if on_disk == 0 {
+            if is_recorded {
                 prop_assert_eq!(recorded.next(), Some(None));
             }
             let stored = matrix.store(rows).unwrap();

@@ -1,6 +1,7 @@
 use super::*;
-use crate::features::SparseMatrix;
+use crate::features::{BlockConfig, BlockKind, Document, Field, Space, SparseMatrix};
 use crate::model::head::softmax;
+use crate::train::vectors::of_documents;
 use linfa::traits::{Predict, PredictInplace};
 use ndarray::array;
 
@@ -284,4 +285,42 @@ fn a_row_of_twice_the_weight_is_a_row_that_stands_twice() {
     }
     let plain = fitted((0..9).collect(), None);
     assert!(plain.weights.iter().zip(&weighted.weights).any(|(left, right)| (left - right).abs() > 1e-3));
+}
+
+#[test]
+fn counted_rows_are_rows_of_their_values() {
+    let texts = ["a a a b", "b c", "a c c d", "d d b", "e a", "b b c e", "a d", "c e e e", "d a b"];
+    let documents: Vec<Document<'_>> = texts.iter().map(|text| Document::passage(text, 0..text.len())).collect();
+    let block = |name: &str, kind, weight| BlockConfig {
+        name: name.into(),
+        kind,
+        field: Field::Document,
+        min_df: 1,
+        max_features: 0,
+        weight,
+    };
+    let configs = vec![block("word", BlockKind::Words, 1.0), block("ngram", BlockKind::Ngrams { min: 1, max: 2 }, 0.5)];
+    let space = Space::fit(configs, None, &documents.iter().collect::<Vec<_>>());
+    let counted = of_documents(&space, &documents).unwrap();
+    assert!(counted.idf().iter().any(|idf| *idf > 1.5));
+    let mut plain = SparseMatrix::new(space.features());
+    let mut cursor = counted.cursor();
+    for row in 0..texts.len() {
+        let entries: Vec<(u32, f64)> = cursor.row(row).unwrap().entries().map(|(column, value)| (column as u32, value)).collect();
+        // A row's blocks have the norms of their weights: 1 together.
+        assert!((entries.iter().map(|(_, value)| value * value).sum::<f64>() - 1.0).abs() < 1e-9);
+        plain.push_vector(&entries);
+    }
+    let scales: Vec<f64> = (0..space.features()).map(|column| 0.5 + (column % 3) as f64).collect();
+    for labels in [2, 3] {
+        let targets: Vec<usize> = [0, 1, 0, 2, 2, 1, 0, 2, 1].map(|target: usize| target.min(labels - 1)).to_vec();
+        let settings = LogisticParams::new(labels).c(5.0).tolerance(1e-10).check().unwrap();
+        let fit = |matrix| {
+            let records = SparseRows { scales: &scales, ..SparseRows::all(matrix) };
+            settings.fit(&DatasetBase::new(records, Array1::from(targets.clone()))).unwrap()
+        };
+        let (found, expected) = (fit(&counted), fit(&plain));
+        assert_close(&found.weights, &expected.weights, 1e-8);
+        assert_close(&found.bias, &expected.bias, 1e-8);
+    }
 }
