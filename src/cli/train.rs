@@ -132,6 +132,8 @@ pub(super) fn run(args: &TrainArgs) -> anyhow::Result<()> {
     ensure!(folder.is_none_or(|folder| folder.is_dir()), "--out {}: there is no such folder", args.out.display());
     let temporary = args.temporary_folder.as_deref().or(folder).unwrap_or(Path::new("."));
     ensure!(temporary.is_dir(), "--temporary-folder {}: there is no such folder", temporary.display());
+    // Before anything uses threads, reading a model among it.
+    rayon::ThreadPoolBuilder::new().num_threads(args.threads.into()).build_global().context("--threads")?;
     let params = TrainParams {
         name: args.name.clone(),
         noise_label: args.noise_label.clone(),
@@ -150,7 +152,6 @@ pub(super) fn run(args: &TrainArgs) -> anyhow::Result<()> {
         lexicon: args.lexicon.as_deref().map(lexicon).transpose()?,
         memory: Memory::new(args.memory, temporary.to_owned()),
     };
-    rayon::ThreadPoolBuilder::new().num_threads(args.threads.into()).build_global().context("--threads")?;
     let stages = Stages::new();
     stages.stage("reading the data");
     let corpus = Corpus::read(&args.data, &args.fields.names(), &params.memory)?;

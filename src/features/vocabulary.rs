@@ -88,6 +88,17 @@ pub(super) fn place(key: u64, places: usize) -> usize {
 }
 
 impl Vocabulary {
+    /// No terms, with room for so many of so many bytes together.
+    #[must_use]
+    pub fn with_capacity(terms: usize, bytes: usize) -> Self {
+        Self {
+            terms: Vec::with_capacity(bytes),
+            ends: Vec::with_capacity(terms),
+            keys: Vec::with_capacity(terms),
+            ids: HashTable::with_capacity(terms),
+        }
+    }
+
     /// The number of terms.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -14,6 +14,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use ndarray::Array2;
+use rayon::prelude::*;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -186,12 +187,13 @@ impl Model {
         let header: Header = serde_json::from_value(version).map_err(|error| inconsistent(format!("metadata: {error}")))?;
         let tensors = SafeTensors::deserialize(bytes).map_err(container)?;
         let mut reading = Reading { tensors, header: &header, used: 0 };
-        let mut model = reading.model()?;
+        // A server answers nothing before its model is read.
+        let (digest, model) = rayon::join(|| Sha256::digest(bytes), || reading.model());
+        let model = model?;
         if reading.used != reading.tensors.len() {
             return Err(inconsistent("the file has tensors that belong to no head and no block"));
         }
-        model.version = hexadecimal(&Sha256::digest(bytes));
-        Ok(model)
+        Ok(Self { version: hexadecimal(&digest), ..model })
     }
 
     /// Reads a model from a file.
@@ -283,8 +285,11 @@ impl Reading<'_> {
     fn model(&mut self) -> Result<Model, LoadError> {
         let header = self.header;
         check_name(&header.name)?;
-        let lexicon = self.lexicon()?;
-        let document = self.space("document")?.with_lexicon(lexicon);
+        let role_space = header.role.as_ref().map(|_| "passage");
+        let (lexicon, spaces) = self.lexicon_and_spaces(&["document"].into_iter().chain(role_space).collect::<Vec<_>>())?;
+        let mut spaces = spaces.into_iter();
+        let mut next = || spaces.next().unwrap_or_default();
+        let document = next().with_lexicon(lexicon);
         let needs_lexicon = |block: &Block| matches!(block.config.kind, BlockKind::Concepts | BlockKind::Relations);
         if document.lexicon().is_none() && document.blocks().iter().any(needs_lexicon) {
             return Err(inconsistent("document: a block of concepts or relations, but no lexicon"));
@@ -293,7 +298,7 @@ impl Reading<'_> {
         let stance = if header.heads.contains_key("stance") { Some(self.head("stance", &document)?) } else { None };
         let role = match &header.role {
             Some(RoleHeader { threshold, main_threshold }) => {
-                let space = self.space("passage")?;
+                let space = next();
                 let head = self.head("role", &space)?;
                 if !head.labels.iter().any(|label| label == BODY) || head.labels.iter().any(|label| label == REPEATED) {
                     return Err(inconsistent(format!("the role head must have the label {BODY:?} and not {REPEATED:?}")));
@@ -329,42 +334,64 @@ impl Reading<'_> {
         })
     }
 
-    fn lexicon(&mut self) -> Result<Option<Lexicon>, LoadError> {
-        if !self.tensors.names().contains(&LEXICON) {
-            return Ok(None);
+    /// The lexicon, and the spaces with these names. Tables of tens of thousands of terms take most of the time that it takes to read a model, so
+    /// they are made side by side.
+    fn lexicon_and_spaces(&mut self, names: &[&str]) -> Result<(Option<Lexicon>, Vec<Space>), LoadError> {
+        let has_lexicon = self.tensors.names().contains(&LEXICON);
+        self.used += usize::from(has_lexicon);
+        let mut stored = Vec::new();
+        for name in names {
+            let configs = self.header.spaces.get(*name).ok_or_else(|| inconsistent(format!("there is no space {name:?}")))?;
+            check_blocks(name, configs)?;
+            stored.extend(configs.iter().enumerate().map(|(at, config)| (*name, at, config)));
         }
-        let (_, bytes) = self.tensor(LEXICON, Dtype::U8, 1)?;
-        let text = std::str::from_utf8(bytes).map_err(|error| inconsistent(format!("{LEXICON}: {error}")))?;
-        Lexicon::parse(text).map(Some).map_err(|error| inconsistent(format!("{LEXICON}: {error}")))
+        self.used += 2 * stored.len();
+        let this = &*self;
+        let block = |(name, at, config): &(&str, usize, &BlockConfig)| this.block(name, *at, config);
+        let (lexicon, blocks) = rayon::join(
+            || has_lexicon.then(|| this.lexicon()).transpose(),
+            // All of them, so that of several that are wrong the same is named each time.
+            || stored.par_iter().map(block).collect::<Vec<Result<Block, LoadError>>>(),
+        );
+        let mut blocks = blocks.into_iter();
+        let mut space = |name: &&str| -> Result<Space, LoadError> {
+            let own = stored.iter().filter(|(other, _, _)| other == name).count();
+            Ok(Space::new(blocks.by_ref().take(own).collect::<Result<_, _>>()?))
+        };
+        Ok((lexicon?, names.iter().map(&mut space).collect::<Result<_, _>>()?))
     }
 
-    fn space(&mut self, name: &str) -> Result<Space, LoadError> {
-        let header = self.header;
-        let configs = header.spaces.get(name).ok_or_else(|| inconsistent(format!("there is no space {name:?}")))?;
-        check_blocks(name, configs)?;
-        let mut blocks = Vec::with_capacity(configs.len());
-        for (at, config) in configs.iter().enumerate() {
-            let key = format!("{name}.{at}.terms");
-            let (_, bytes) = self.tensor(&key, Dtype::U8, 1)?;
-            let terms = std::str::from_utf8(bytes).map_err(|error| inconsistent(format!("{key}: {error}")))?;
-            let vocabulary: Vocabulary = terms.split_terminator('\n').collect();
-            if !terms.is_empty() && !terms.ends_with('\n') {
-                return Err(inconsistent(format!("{key}: the last term is not ended by a line feed")));
-            }
-            if terms.split_terminator('\n').count() != vocabulary.len() {
-                return Err(inconsistent(format!("{key}: a term stands twice")));
-            }
-            let key = format!("{name}.{at}.idf");
-            let (_, idf) = self.singles(&key, 1)?;
-            if idf.len() != vocabulary.len() {
-                return Err(inconsistent(format!("{key} has {} values for {} terms", idf.len(), vocabulary.len())));
-            }
-            if let Some(value) = idf.iter().find(|value| **value <= 0.0) {
-                return Err(inconsistent(format!("{key} has the value {value}, which is not above zero")));
-            }
-            blocks.push(Block { config: config.clone(), vocabulary, idf });
+    fn lexicon(&self) -> Result<Lexicon, LoadError> {
+        let (_, bytes) = self.view(LEXICON, Dtype::U8, 1)?;
+        let text = std::str::from_utf8(bytes).map_err(|error| inconsistent(format!("{LEXICON}: {error}")))?;
+        Lexicon::parse(text).map_err(|error| inconsistent(format!("{LEXICON}: {error}")))
+    }
+
+    fn block(&self, space: &str, at: usize, config: &BlockConfig) -> Result<Block, LoadError> {
+        let key = format!("{space}.{at}.terms");
+        let (_, bytes) = self.view(&key, Dtype::U8, 1)?;
+        let terms = std::str::from_utf8(bytes).map_err(|error| inconsistent(format!("{key}: {error}")))?;
+        if !terms.is_empty() && !terms.ends_with('\n') {
+            return Err(inconsistent(format!("{key}: the last term is not ended by a line feed")));
         }
-        Ok(Space::new(blocks))
+        let count = bytes.iter().filter(|byte| **byte == b'\n').count();
+        let mut vocabulary = Vocabulary::with_capacity(count, bytes.len() - count);
+        for term in terms.split_terminator('\n') {
+            vocabulary.intern(term);
+        }
+        if count != vocabulary.len() {
+            return Err(inconsistent(format!("{key}: a term stands twice")));
+        }
+        let key = format!("{space}.{at}.idf");
+        let (_, bytes) = self.view(&key, Dtype::F32, 1)?;
+        let idf = finite(&key, bytes)?;
+        if idf.len() != vocabulary.len() {
+            return Err(inconsistent(format!("{key} has {} values for {} terms", idf.len(), vocabulary.len())));
+        }
+        if let Some(value) = idf.iter().find(|value| **value <= 0.0) {
+            return Err(inconsistent(format!("{key} has the value {value}, which is not above zero")));
+        }
+        Ok(Block { config: config.clone(), vocabulary, idf })
     }
 
     fn head(&mut self, name: &str, space: &Space) -> Result<Head, LoadError> {
@@ -395,7 +422,13 @@ impl Reading<'_> {
         Ok(OutOfFold { logits: array(shape[0], shape[1], logits)?, labels: chosen })
     }
 
+    /// A tensor that is read for good.
     fn tensor(&mut self, name: &str, dtype: Dtype, dimensions: usize) -> Result<(Vec<usize>, &[u8]), LoadError> {
+        self.used += 1;
+        self.view(name, dtype, dimensions)
+    }
+
+    fn view(&self, name: &str, dtype: Dtype, dimensions: usize) -> Result<(Vec<usize>, &[u8]), LoadError> {
         let view = self.tensors.tensor(name).map_err(|_| inconsistent(format!("the tensor {name} is missing")))?;
         if view.dtype() != dtype || view.shape().len() != dimensions {
             let (found, shape) = (view.dtype(), view.shape());
@@ -403,17 +436,21 @@ impl Reading<'_> {
                 "the tensor {name} is {found:?} of shape {shape:?}, not {dtype:?} of {dimensions} dimensions"
             )));
         }
-        self.used += 1;
         Ok((view.shape().to_vec(), view.data()))
     }
 
     fn singles(&mut self, name: &str, dimensions: usize) -> Result<(Vec<usize>, Vec<f32>), LoadError> {
         let (shape, bytes) = self.tensor(name, Dtype::F32, dimensions)?;
-        let values: Vec<f32> = bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
-        if let Some(value) = values.iter().find(|value| !value.is_finite()) {
-            return Err(inconsistent(format!("{name} has the value {value}")));
-        }
-        Ok((shape, values))
+        Ok((shape, finite(name, bytes)?))
+    }
+}
+
+/// The numbers of a tensor.
+fn finite(name: &str, bytes: &[u8]) -> Result<Vec<f32>, LoadError> {
+    let values: Vec<f32> = bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+    match values.iter().find(|value| !value.is_finite()) {
+        Some(value) => Err(inconsistent(format!("{name} has the value {value}"))),
+        None => Ok(values),
     }
 }
 
