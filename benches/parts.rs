@@ -173,8 +173,7 @@ fn solver(bencher: Bencher<'_, '_>) {
         space.counts(&mut tally, &Tokens { reading: &reading, parts, shape: &shape }, &mut counts, |_, _| {});
         rows.push(&space, Some(&counts));
     }
-    let stored = matrix.store(rows).unwrap();
-    matrix.append(stored);
+    matrix.push(rows).unwrap();
     let labels = (0..CORPUS.len()).map(|row| row / ARTICLES).collect();
     let data = DatasetBase::new(SparseRows::all(&matrix), labels);
     let settings = LogisticParams::new(FILES.len()).c(TrainParams::default().c).tolerance(1e-3).check().unwrap();

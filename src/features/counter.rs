@@ -174,6 +174,11 @@ impl Terms for Growing<'_> {
     }
 }
 
+/// How many of `shown` have a document.
+fn with_document(shown: &[Shown<'_>]) -> u64 {
+    shown.iter().filter(|shown| shown.document.is_some()).count() as u64
+}
+
 fn lock(shards: &Mutex<Shards>) -> MutexGuard<'_, Shards> {
     shards.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -333,7 +338,7 @@ impl Counting {
         let size = shown.len().div_ceil(4 * rayon::current_num_threads()).clamp(1, PIECE);
         let firsts = shown.chunks(size).scan(*documents, |first, shown| {
             let of_piece = *first;
-            *first += shown.iter().filter(|shown| shown.document.is_some()).count() as u64;
+            *first += with_document(shown);
             Some((of_piece, shown))
         });
         let work: Vec<(u64, &[Shown<'_>])> = firsts.collect();
@@ -342,9 +347,8 @@ impl Counting {
             let mut shard = lock(shards).take(configs.len());
             let mut recorded = Vec::new();
             // Each shard meets its documents in their order: the first that has a term is the first that it meets.
-            while let Some((at, (first, shown))) =
-                Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|at| Some((at, work.get(at)?)))
-            {
+            let mine = std::iter::repeat_with(|| next.fetch_add(1, Ordering::Relaxed));
+            for (at, (first, shown)) in mine.map_while(|at| Some((at, work.get(at)?))) {
                 let mut piece = goes_on().then(Piece::default);
                 let has_room = shard.count(&counted, *first, shown, piece.as_mut());
                 if let Some(piece) = &mut piece {
@@ -358,7 +362,7 @@ impl Counting {
         };
         let mut recorded: Vec<_> = (0..rayon::current_num_threads()).into_par_iter().flat_map_iter(count).collect();
         recorded.sort_unstable_by_key(|(at, _)| *at);
-        *documents += shown.iter().filter(|shown| shown.document.is_some()).count() as u64;
+        *documents += with_document(shown);
         let is_whole = goes_on() && recorded.iter().all(|(_, piece)| piece.is_some());
         *pieces = pieces.take().filter(|_| is_whole).map(|mut all| {
             all.extend(recorded.into_iter().filter_map(|(_, piece)| piece));

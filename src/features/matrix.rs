@@ -279,6 +279,17 @@ impl SparseMatrix {
         Ok(Stored { ends, place, entries })
     }
 
+    /// Adds rows behind those that there are.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`store`](Self::store).
+    pub fn push(&mut self, rows: PackedRows) -> io::Result<()> {
+        let stored = self.store(rows)?;
+        self.append(stored);
+        Ok(())
+    }
+
     /// Adds rows that this matrix has stored behind those that there are.
     pub fn append(&mut self, stored: Stored) {
         let Stored { ends, place, entries } = stored;

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ndarray::Array2;
 use rayon::prelude::*;
@@ -186,11 +187,11 @@ impl Model {
         }
         let header: Header = serde_json::from_value(version).map_err(|error| inconsistent(format!("metadata: {error}")))?;
         let tensors = SafeTensors::deserialize(bytes).map_err(container)?;
-        let mut reading = Reading { tensors, header: &header, used: 0 };
-        // A server answers nothing before its model is read.
+        let reading = Reading { tensors, header: &header, used: AtomicUsize::new(0) };
+        // A server answers nothing before its model is read: what takes long is done side by side, here and below.
         let (digest, model) = rayon::join(|| Sha256::digest(bytes), || reading.model());
         let model = model?;
-        if reading.used != reading.tensors.len() {
+        if reading.used.into_inner() != reading.tensors.len() {
             return Err(inconsistent("the file has tensors that belong to no head and no block"));
         }
         Ok(Self { version: hexadecimal(&digest), ..model })
@@ -278,27 +279,27 @@ struct Reading<'a> {
     tensors: SafeTensors<'a>,
     header: &'a Header,
     /// Tensors read so far.
-    used: usize,
+    used: AtomicUsize,
 }
 
 impl Reading<'_> {
-    fn model(&mut self) -> Result<Model, LoadError> {
+    fn model(&self) -> Result<Model, LoadError> {
         let header = self.header;
         check_name(&header.name)?;
-        let role_space = header.role.as_ref().map(|_| "passage");
-        let (lexicon, spaces) = self.lexicon_and_spaces(&["document"].into_iter().chain(role_space).collect::<Vec<_>>())?;
-        let mut spaces = spaces.into_iter();
-        let mut next = || spaces.next().unwrap_or_default();
-        let document = next().with_lexicon(lexicon);
+        let (lexicon, (document, passage)) = rayon::join(
+            || self.lexicon(),
+            || rayon::join(|| self.space("document"), || header.role.as_ref().map(|_| self.space("passage")).transpose()),
+        );
+        let document = document?.with_lexicon(lexicon?);
+        let passage = passage?;
         let needs_lexicon = |block: &Block| matches!(block.config.kind, BlockKind::Concepts | BlockKind::Relations);
         if document.lexicon().is_none() && document.blocks().iter().any(needs_lexicon) {
             return Err(inconsistent("document: a block of concepts or relations, but no lexicon"));
         }
         let topic = self.head("topic", &document)?;
         let stance = if header.heads.contains_key("stance") { Some(self.head("stance", &document)?) } else { None };
-        let role = match &header.role {
-            Some(RoleHeader { threshold, main_threshold }) => {
-                let space = next();
+        let role = match header.role.as_ref().zip(passage) {
+            Some((RoleHeader { threshold, main_threshold }, space)) => {
                 let head = self.head("role", &space)?;
                 if !head.labels.iter().any(|label| label == BODY) || head.labels.iter().any(|label| label == REPEATED) {
                     return Err(inconsistent(format!("the role head must have the label {BODY:?} and not {REPEATED:?}")));
@@ -334,42 +335,27 @@ impl Reading<'_> {
         })
     }
 
-    /// The lexicon, and the spaces with these names. Tables of tens of thousands of terms take most of the time that it takes to read a model, so
-    /// they are made side by side.
-    fn lexicon_and_spaces(&mut self, names: &[&str]) -> Result<(Option<Lexicon>, Vec<Space>), LoadError> {
-        let has_lexicon = self.tensors.names().contains(&LEXICON);
-        self.used += usize::from(has_lexicon);
-        let mut stored = Vec::new();
-        for name in names {
-            let configs = self.header.spaces.get(*name).ok_or_else(|| inconsistent(format!("there is no space {name:?}")))?;
-            check_blocks(name, configs)?;
-            stored.extend(configs.iter().enumerate().map(|(at, config)| (*name, at, config)));
+    fn lexicon(&self) -> Result<Option<Lexicon>, LoadError> {
+        if !self.tensors.names().contains(&LEXICON) {
+            return Ok(None);
         }
-        self.used += 2 * stored.len();
-        let this = &*self;
-        let block = |(name, at, config): &(&str, usize, &BlockConfig)| this.block(name, *at, config);
-        let (lexicon, blocks) = rayon::join(
-            || has_lexicon.then(|| this.lexicon()).transpose(),
-            // All of them, so that of several that are wrong the same is named each time.
-            || stored.par_iter().map(block).collect::<Vec<Result<Block, LoadError>>>(),
-        );
-        let mut blocks = blocks.into_iter();
-        let mut space = |name: &&str| -> Result<Space, LoadError> {
-            let own = stored.iter().filter(|(other, _, _)| other == name).count();
-            Ok(Space::new(blocks.by_ref().take(own).collect::<Result<_, _>>()?))
-        };
-        Ok((lexicon?, names.iter().map(&mut space).collect::<Result<_, _>>()?))
+        let (_, bytes) = self.tensor(LEXICON, Dtype::U8, 1)?;
+        let text = std::str::from_utf8(bytes).map_err(|error| inconsistent(format!("{LEXICON}: {error}")))?;
+        Lexicon::parse(text).map(Some).map_err(|error| inconsistent(format!("{LEXICON}: {error}")))
     }
 
-    fn lexicon(&self) -> Result<Lexicon, LoadError> {
-        let (_, bytes) = self.view(LEXICON, Dtype::U8, 1)?;
-        let text = std::str::from_utf8(bytes).map_err(|error| inconsistent(format!("{LEXICON}: {error}")))?;
-        Lexicon::parse(text).map_err(|error| inconsistent(format!("{LEXICON}: {error}")))
+    fn space(&self, name: &str) -> Result<Space, LoadError> {
+        let configs = self.header.spaces.get(name).ok_or_else(|| inconsistent(format!("there is no space {name:?}")))?;
+        check_blocks(name, configs)?;
+        let blocks = configs.par_iter().enumerate().map(|(at, config)| self.block(name, at, config));
+        // All of them, so that of several that are wrong the first is named each time.
+        let blocks: Vec<Result<Block, LoadError>> = blocks.collect();
+        Ok(Space::new(blocks.into_iter().collect::<Result<_, _>>()?))
     }
 
     fn block(&self, space: &str, at: usize, config: &BlockConfig) -> Result<Block, LoadError> {
         let key = format!("{space}.{at}.terms");
-        let (_, bytes) = self.view(&key, Dtype::U8, 1)?;
+        let (_, bytes) = self.tensor(&key, Dtype::U8, 1)?;
         let terms = std::str::from_utf8(bytes).map_err(|error| inconsistent(format!("{key}: {error}")))?;
         if !terms.is_empty() && !terms.ends_with('\n') {
             return Err(inconsistent(format!("{key}: the last term is not ended by a line feed")));
@@ -383,8 +369,7 @@ impl Reading<'_> {
             return Err(inconsistent(format!("{key}: a term stands twice")));
         }
         let key = format!("{space}.{at}.idf");
-        let (_, bytes) = self.view(&key, Dtype::F32, 1)?;
-        let idf = finite(&key, bytes)?;
+        let (_, idf) = self.singles(&key, 1)?;
         if idf.len() != vocabulary.len() {
             return Err(inconsistent(format!("{key} has {} values for {} terms", idf.len(), vocabulary.len())));
         }
@@ -394,7 +379,7 @@ impl Reading<'_> {
         Ok(Block { config: config.clone(), vocabulary, idf })
     }
 
-    fn head(&mut self, name: &str, space: &Space) -> Result<Head, LoadError> {
+    fn head(&self, name: &str, space: &Space) -> Result<Head, LoadError> {
         let header = self.header;
         let stated = header.heads.get(name).ok_or_else(|| inconsistent(format!("there is no head {name:?}")))?;
         check_head(name, stated)?;
@@ -412,7 +397,7 @@ impl Reading<'_> {
         Ok(Head { labels: labels.clone(), weights, bias, temperature: *temperature, priors: priors.clone(), out_of_fold })
     }
 
-    fn out_of_fold(&mut self, name: &str, labels: usize) -> Result<OutOfFold, LoadError> {
+    fn out_of_fold(&self, name: &str, labels: usize) -> Result<OutOfFold, LoadError> {
         let (shape, logits) = self.singles(&format!("{name}.out_of_fold.logits"), 2)?;
         let (_, bytes) = self.tensor(&format!("{name}.out_of_fold.labels"), Dtype::U32, 1)?;
         let chosen: Vec<u32> = bytes.as_chunks::<4>().0.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect();
@@ -422,13 +407,7 @@ impl Reading<'_> {
         Ok(OutOfFold { logits: array(shape[0], shape[1], logits)?, labels: chosen })
     }
 
-    /// A tensor that is read for good.
-    fn tensor(&mut self, name: &str, dtype: Dtype, dimensions: usize) -> Result<(Vec<usize>, &[u8]), LoadError> {
-        self.used += 1;
-        self.view(name, dtype, dimensions)
-    }
-
-    fn view(&self, name: &str, dtype: Dtype, dimensions: usize) -> Result<(Vec<usize>, &[u8]), LoadError> {
+    fn tensor(&self, name: &str, dtype: Dtype, dimensions: usize) -> Result<(Vec<usize>, &[u8]), LoadError> {
         let view = self.tensors.tensor(name).map_err(|_| inconsistent(format!("the tensor {name} is missing")))?;
         if view.dtype() != dtype || view.shape().len() != dimensions {
             let (found, shape) = (view.dtype(), view.shape());
@@ -436,21 +415,17 @@ impl Reading<'_> {
                 "the tensor {name} is {found:?} of shape {shape:?}, not {dtype:?} of {dimensions} dimensions"
             )));
         }
+        self.used.fetch_add(1, Ordering::Relaxed);
         Ok((view.shape().to_vec(), view.data()))
     }
 
-    fn singles(&mut self, name: &str, dimensions: usize) -> Result<(Vec<usize>, Vec<f32>), LoadError> {
+    fn singles(&self, name: &str, dimensions: usize) -> Result<(Vec<usize>, Vec<f32>), LoadError> {
         let (shape, bytes) = self.tensor(name, Dtype::F32, dimensions)?;
-        Ok((shape, finite(name, bytes)?))
-    }
-}
-
-/// The numbers of a tensor.
-fn finite(name: &str, bytes: &[u8]) -> Result<Vec<f32>, LoadError> {
-    let values: Vec<f32> = bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
-    match values.iter().find(|value| !value.is_finite()) {
-        Some(value) => Err(inconsistent(format!("{name} has the value {value}"))),
-        None => Ok(values),
+        let values: Vec<f32> = bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+        if let Some(value) = values.iter().find(|value| !value.is_finite()) {
+            return Err(inconsistent(format!("{name} has the value {value}")));
+        }
+        Ok((shape, values))
     }
 }
 

@@ -147,8 +147,7 @@ mod tests {
         let (mut rows, mut matrix) = (PackedRows::default(), SparseMatrix::new(features));
         BLOCKS.iter().for_each(|(first, terms, factor)| rows.push_block(*first, terms, *factor));
         rows.end();
-        let stored = matrix.store(rows).unwrap();
-        matrix.append(stored);
+        matrix.push(rows).unwrap();
         let mut cursor = matrix.cursor();
         let row = cursor.row(0).unwrap();
         assert_eq!(matrix.entries(), 19);

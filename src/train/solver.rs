@@ -436,14 +436,11 @@ impl<'a> Loss<'a> {
         gradient.par_chunks_exact_mut(self.width).with_min_len(1 << 12).enumerate().for_each(|(column, slopes)| {
             // Behind the columns come the biases, which have neither factor nor penalty.
             let (factor, penalty) = self.factors.get(column).map_or((1.0, 0.0), |factor| (*factor, self.penalty));
-            let mut first = 0.0;
-            for (label, slope) in slopes.iter_mut().rev().take(compared).rev().enumerate() {
-                *slope = factor * blocks.iter().map(|sums| sums[column * compared + label]).sum::<f64>();
-                first -= *slope;
+            let (first, others) = slopes.split_at_mut(self.width - compared);
+            for (at, slope) in (column * compared..).zip(&mut *others) {
+                *slope = factor * blocks.iter().map(|sums| sums[at]).sum::<f64>();
             }
-            if self.width > 1 {
-                slopes[0] = first;
-            }
+            first.fill(-others.iter().sum::<f64>());
             let weights = &parameters[column * self.width..];
             slopes.iter_mut().zip(weights).for_each(|(slope, weight)| *slope += penalty * weight);
         });

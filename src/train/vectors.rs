@@ -122,49 +122,19 @@ fn make(
     let (space, recording) = counting.finish()?;
     tracing::info!(features = space.features(), on_disk, "terms counted");
     let words = WordCounter::new(&space, with_body);
+    let maker = Maker { space: &space, words, wants_leads, scratch: Mutex::default() };
     let mut made =
         Made { matrix: SparseMatrix::within(&params.memory, &space), leads: Vec::new(), taken: Vec::with_capacity(with_body) };
     if let Some(recording) = recording {
         progress.stage("making vectors");
-        let of_piece = |mut recorded: Recorded<'_>| {
-            let (mut part, mut counts) = (Part::default(), TermCounts::default());
-            while !recorded.is_at_end() {
-                let has = recorded.next(&mut counts, |read, block, terms| {
-                    part.taken.extend(words.and_then(|words| words.take(read, block, terms)));
-                });
-                part.rows.push(&space, has.then_some(&counts));
-                let has = has && recorded.next(&mut counts, |_, _, _| {});
-                if wants_leads {
-                    part.leads.push(&space, has.then_some(&counts));
-                }
-            }
-            part
-        };
-        recording.try_for_each(&space, of_piece, |part| made.push(part, wants_leads))?;
+        recording.try_for_each(&space, |piece| maker.recorded(piece), |part| made.push(part, wants_leads))?;
     } else {
-        let scratch = Mutex::default();
         let waiting = Waiting::new("making vectors", corpus, progress);
         let mut first = 0;
         for chunk in 0..corpus.chunks() {
             let texts = corpus.texts(chunk)?;
             let articles: Vec<(&str, &str)> = texts.iter().collect();
-            let documents = bodies.documents(first, &articles);
-            let parts = shares(&documents, |documents| {
-                with_scratch(&scratch, |scratch| {
-                    let mut part = Part::default();
-                    for document in documents {
-                        let Shown { document, lead } = shown(document.as_ref(), wants_leads);
-                        let Part { rows, leads, taken } = &mut part;
-                        scratch.push(&space, document, rows, |read, block, terms| {
-                            taken.extend(words.and_then(|words| words.take(read, block, terms)));
-                        });
-                        if wants_leads {
-                            scratch.push(&space, lead.as_ref(), leads, |_, _, _| {});
-                        }
-                    }
-                    part
-                })
-            });
+            let parts = shares(&bodies.documents(first, &articles), |documents| maker.read(documents));
             parts.into_iter().try_for_each(|part| made.push(part, wants_leads))?;
             first += articles.len();
             waiting.advance();
@@ -191,6 +161,47 @@ struct Part {
     taken: Vec<Census>,
 }
 
+/// Makes parts, from what was recorded or from documents that are read again.
+struct Maker<'a> {
+    space: &'a Space,
+    words: Option<WordCounter<'a>>,
+    wants_leads: bool,
+    scratch: Mutex<Vec<Scratch>>,
+}
+
+impl Maker<'_> {
+    fn recorded(&self, mut piece: Recorded<'_>) -> Part {
+        let (mut part, mut counts) = (Part::default(), TermCounts::default());
+        while !piece.is_at_end() {
+            let has = piece.next(&mut counts, |read, block, terms| part.taken.extend(self.census(read, block, terms)));
+            part.rows.push(self.space, has.then_some(&counts));
+            let has = has && piece.next(&mut counts, |_, _, _| {});
+            if self.wants_leads {
+                part.leads.push(self.space, has.then_some(&counts));
+            }
+        }
+        part
+    }
+
+    fn read(&self, documents: &[Option<Document<'_>>]) -> Part {
+        with_scratch(&self.scratch, |scratch| {
+            let Part { mut rows, mut leads, mut taken } = Part::default();
+            for document in documents {
+                let Shown { document, lead } = shown(document.as_ref(), self.wants_leads);
+                scratch.push(self.space, document, &mut rows, |read, block, terms| taken.extend(self.census(read, block, terms)));
+                if self.wants_leads {
+                    scratch.push(self.space, lead.as_ref(), &mut leads, |_, _, _| {});
+                }
+            }
+            Part { rows, leads, taken }
+        })
+    }
+
+    fn census(&self, words: usize, block: usize, terms: &[(u32, u32)]) -> Option<Census> {
+        self.words.and_then(|counter| counter.take(words, block, terms))
+    }
+}
+
 /// What was made of the articles so far.
 struct Made {
     matrix: SparseMatrix,
@@ -202,8 +213,7 @@ struct Made {
 impl Made {
     fn push(&mut self, part: Part, with_leads: bool) -> io::Result<()> {
         let Self { matrix, leads, taken } = self;
-        let rows = matrix.store(part.rows)?;
-        matrix.append(rows);
+        matrix.push(part.rows)?;
         if with_leads {
             leads.push(matrix.store(part.leads)?);
         }
@@ -283,10 +293,7 @@ pub(super) fn of_documents(space: &Space, documents: &[Document<'_>]) -> io::Res
         })
     });
     let mut matrix = SparseMatrix::within(&Memory::default(), space);
-    for rows in parts {
-        let rows = matrix.store(rows)?;
-        matrix.append(rows);
-    }
+    parts.into_iter().try_for_each(|rows| matrix.push(rows))?;
     Ok(matrix)
 }
 

@@ -274,8 +274,7 @@ proptest! {
             if is_recorded {
                 prop_assert_eq!(recorded.next(), Some(None));
             }
-            let stored = matrix.store(rows).unwrap();
-            matrix.append(stored);
+            matrix.push(rows).unwrap();
         }
         let mut cursor = matrix.cursor();
         for (at, vector) in vectors(&space, &documents).iter().enumerate() {
@@ -330,8 +329,7 @@ fn on_disk(texts: &[&str]) -> SparseMatrix {
         rows.push(&space, Some(&counts));
     }
     let mut matrix = SparseMatrix::within(&Memory::new(Some(0), std::env::temp_dir()), &space);
-    let stored = matrix.store(rows).unwrap();
-    matrix.append(stored);
+    matrix.push(rows).unwrap();
     matrix
 }
 
