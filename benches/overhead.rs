@@ -2,7 +2,8 @@
 //!
 //! Compares `depeche serve` with a server of the same API whose method does nothing, as tonic makes it, in one run: processor time of the server
 //! and latency, a call, for texts of three sizes, with one call in flight and with 64; and with scoring the same text in this
-//! process. Reads processor time from /proc, so it runs on Linux alone.
+//! process. Servers have the first core to themselves, so that clients neither take their turns nor fill their caches; all else runs on the second. Reads
+//! processor time from /proc and binds with taskset (util-linux), so it runs on Linux alone.
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark tells a person, and fails by panicking")]
 
@@ -22,6 +23,12 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::{Channel, Server};
 use tonic::{Request, Response, Status, Streaming};
+
+/// The core that servers are bound to.
+const SERVER_CORE: &str = "0";
+
+/// The core that everything else is bound to.
+const CLIENT_CORE: &str = "1";
 
 /// Compares the service with one that does nothing.
 #[derive(Debug, Parser)]
@@ -144,6 +151,13 @@ impl Drop for Peer {
     }
 }
 
+/// A program that runs on the servers' core.
+fn on_server_core(program: &Path) -> Command {
+    let mut command = Command::new("taskset");
+    command.args(["-c", SERVER_CORE]).arg(program);
+    command
+}
+
 fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
@@ -182,10 +196,13 @@ async fn main() {
     if nothing {
         return serve_nothing().await;
     }
-    let mut command = Command::new(std::env::current_exe().unwrap());
+    let own = ["-a", "-c", "-p", CLIENT_CORE, &std::process::id().to_string()];
+    let bound = Command::new("taskset").args(own).stdout(Stdio::null()).status();
+    assert!(bound.is_ok_and(|status| status.success()), "taskset and two cores are needed");
+    let mut command = on_server_core(&std::env::current_exe().unwrap());
     command.arg("--nothing");
     let empty = Peer::start(command, false).await;
-    let mut command = Command::new(env!("CARGO_BIN_EXE_depeche"));
+    let mut command = on_server_core(Path::new(env!("CARGO_BIN_EXE_depeche")));
     command.args(["serve", "--listen", "127.0.0.1:0"]).env_remove("RUST_LOG");
     let started = Instant::now();
     let depeche = Peer::start(command, true).await;
