@@ -33,6 +33,9 @@ struct Args {
     /// Don't calibrate; otherwise, on a tenth of the articles
     #[arg(long)]
     uncalibrated: bool,
+    /// The greatest component of the gradient at which the solver is done; training's default where not given
+    #[arg(long)]
+    tolerance: Option<String>,
     /// Threads of the training; 0: one a core
     #[arg(long, default_value_t = 0)]
     threads: usize,
@@ -222,6 +225,9 @@ fn train(args: &Args, articles: usize, data: &Path, held_out: &Path) -> Measured
     };
     command.arg("--data").arg(data).arg("--out").arg(&model).args(["--memory", &args.memory]);
     command.arg("--temporary-folder").arg(&args.folder).args(["--threads", &args.threads.to_string()]);
+    if let Some(tolerance) = &args.tolerance {
+        command.args(["--tolerance", tolerance]);
+    }
     let started = Instant::now();
     let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
     let status = format!("/proc/{}/status", child.id());

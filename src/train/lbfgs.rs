@@ -39,7 +39,7 @@ const TRIALS: usize = 50;
 /// When to stop.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// The Euclidean norm of the gradient that is small enough.
+    /// The greatest component of the gradient that is small enough.
     pub tolerance: f64,
     /// The most steps.
     pub max_iterations: u64,
@@ -52,7 +52,7 @@ pub struct Minimum {
     pub parameters: Vec<f64>,
     /// Steps made.
     pub iterations: u64,
-    /// The Euclidean norm of the gradient there.
+    /// The greatest component of the gradient there.
     pub gradient: f64,
     /// Why the search stopped, where the gradient is not small enough.
     pub short_of_tolerance: Option<&'static str>,
@@ -82,7 +82,7 @@ pub fn minimise(
     let mut history: VecDeque<Step> = VecDeque::with_capacity(HISTORY);
     let mut iterations = 0;
     let mut short_of_tolerance = None;
-    while norm(&gradient, |slope| slope) > limits.tolerance {
+    while greatest(&gradient) > limits.tolerance {
         if iterations == limits.max_iterations {
             short_of_tolerance = Some("no more iterations were allowed");
             break;
@@ -126,7 +126,7 @@ pub fn minimise(
         difference(&mut bent, &trial_gradient, &gradient);
         let product = dot(&moved, &bent, |moved, bent| f64::from(moved) * f64::from(bent));
         // Where a function is flat, rounding alone decides how it bends.
-        let rounding = BENT * norm(&moved, f64::from) * norm(&bent, f64::from);
+        let rounding = BENT * norm(&moved) * norm(&bent);
         if product > rounding && product.is_finite() {
             history.push_back(Step { moved, bent, rho: 1.0 / product });
         }
@@ -134,7 +134,7 @@ pub fn minimise(
         std::mem::swap(&mut gradient, &mut trial_gradient);
         iterations += 1;
     }
-    let gradient = norm(&gradient, |slope| slope);
+    let gradient = greatest(&gradient);
     Minimum { parameters, iterations, gradient, short_of_tolerance }
 }
 
@@ -183,8 +183,14 @@ pub(super) fn squares(of: &[f64]) -> f64 {
     dot(of, of, |left, right| left * right)
 }
 
-fn norm<T: Copy + Sync>(of: &[T], number: impl Fn(T) -> f64 + Sync) -> f64 {
-    libm::sqrt(dot(of, of, |left, right| number(left) * number(right)))
+/// The Euclidean norm.
+fn norm(of: &[f32]) -> f64 {
+    libm::sqrt(dot(of, of, |left, right| f64::from(left) * f64::from(right)))
+}
+
+/// The greatest component, whatever its sign.
+fn greatest(of: &[f64]) -> f64 {
+    of.par_iter().with_min_len(CHUNK).map(|component| component.abs()).reduce(|| 0.0, f64::max)
 }
 
 /// Σ term(left, right).

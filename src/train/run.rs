@@ -44,7 +44,7 @@ pub struct TrainParams {
     pub search: Option<SearchParams>,
     /// A model to start the solver of each head from: what it knows of the same features and labels.
     pub init: Option<Model>,
-    /// The norm of the gradient to reach.
+    /// The greatest component that the gradient may have in the end.
     pub tolerance: f64,
     /// The most iterations of the solver.
     pub max_iterations: u64,

@@ -82,6 +82,15 @@ pub struct Search {
     pub iterations: u64,
 }
 
+/// A side of the grid on which the best C may lie.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Edge {
+    /// The least C that was tried is simple enough to be chosen; a lesser one may be too.
+    Below(f64),
+    /// The greatest C that was tried has the lowest log loss; a greater one may have a lower.
+    Above(f64),
+}
+
 /// Scores of a point on one fold.
 #[derive(Debug, Clone, Copy)]
 struct Scores {
@@ -129,6 +138,24 @@ impl Search {
     pub fn settings(&self) -> HeadSettings {
         let Point { c, class_weights, .. } = self.points[self.chosen];
         HeadSettings { c, class_weights, chosen_from: Some(self.points.len() as u64) }
+    }
+
+    /// Where a C that was not tried may do as well or better; none where values on both sides of the best were tried, or a single one.
+    #[must_use]
+    pub fn edge(&self) -> Option<Edge> {
+        let cs = || self.points.iter().map(|point| point.c);
+        let (least, greatest) = (cs().fold(f64::INFINITY, f64::min), cs().fold(0.0, f64::max));
+        // Nothing is above itself.
+        let is_lowest = |point: &&Point| point.above.0 <= 0.0;
+        if least >= greatest {
+            None
+        } else if self.points[self.chosen].c <= least {
+            Some(Edge::Below(least))
+        } else if self.points.iter().filter(is_lowest).any(|point| point.c >= greatest) {
+            Some(Edge::Above(greatest))
+        } else {
+            None
+        }
     }
 }
 
@@ -315,6 +342,19 @@ mod tests {
         assert_eq!(losses(&[(10.0, NONE, near), (10.0, BALANCED, near), (100.0, BALANCED, lowest)]).chosen, 1);
         // A little further off, and it is not.
         assert_eq!(losses(&[(10.0, NONE, near.map(|loss| loss + 0.002)), (100.0, NONE, lowest)]).chosen, 1);
+    }
+
+    #[test]
+    fn a_best_c_at_the_edge_of_the_grid_is_told() {
+        let (low, high) = ([0.1, 0.2, 0.3, 0.4], [0.2, 0.3, 0.4, 0.5]);
+        assert_eq!(losses(&[(1.0, NONE, low), (10.0, NONE, high)]).edge(), Some(Edge::Below(1.0)));
+        assert_eq!(losses(&[(1.0, NONE, high), (10.0, NONE, low)]).edge(), Some(Edge::Above(10.0)));
+        assert_eq!(losses(&[(1.0, NONE, high), (10.0, NONE, low), (100.0, NONE, high)]).edge(), None);
+        assert_eq!(losses(&[(10.0, BALANCED, low), (10.0, NONE, high)]).edge(), None);
+        // The lowest is the greatest, though a lesser one is as good and chosen: 0.01 ± 0.0115, as above.
+        let near = [0.33, 0.29, 0.33, 0.29];
+        let found = losses(&[(1.0, NONE, [0.9; 4]), (10.0, NONE, near), (100.0, NONE, [0.3; 4])]);
+        assert_eq!((found.chosen, found.edge()), (1, Some(Edge::Above(100.0))));
     }
 
     #[test]

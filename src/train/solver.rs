@@ -12,8 +12,8 @@
 //! Columns can have [scales](SparseRows::scales): the penalty is then on the weights of the scaled columns, which is a penalty of its
 //! own for each column.
 //!
-//! [L-BFGS](super::lbfgs) runs until the Euclidean norm of the gradient is at most the tolerance. (scikit-learn's `tol` is for the
-//! greatest component, which is smaller.) Stopping short of it is an error: on TF-IDF features a loose solution is a bad one.
+//! [L-BFGS](super::lbfgs) runs until no component of the gradient is greater than the tolerance, as scikit-learn's `tol` has it. Stopping short of it
+//! is an error: on TF-IDF features a loose solution is a bad one.
 //!
 //! Each evaluation reads every row once: its logits, and at once what they add to the gradient. Sums over rows are taken in blocks
 //! of fixed bounds and added in their order, so that the result is the same to the last bit on any number of threads.
@@ -82,14 +82,14 @@ pub enum SolverError {
     Labels(String),
     /// The minimum was not reached.
     #[error(
-        "not converged after {iterations} iterations: the gradient's norm is {gradient:e}, above the tolerance of {tolerance:e} ({reason})"
+        "not converged after {iterations} iterations: the gradient's greatest component is {gradient:e}, above the tolerance of {tolerance:e} ({reason})"
     )]
     NotConverged {
         /// Iterations made.
         iterations: u64,
-        /// The norm reached.
+        /// The gradient's greatest component.
         gradient: f64,
-        /// The norm wanted.
+        /// The greatest that was allowed.
         tolerance: f64,
         /// Why the solver stopped.
         reason: String,
@@ -114,7 +114,7 @@ pub struct LinearModel {
 }
 
 impl LogisticParams {
-    /// Settings for `labels` labels: C = 100, balanced class weights, a gradient of at most 1e-5, at most 2,000 iterations.
+    /// Settings for `labels` labels: C = 100, balanced class weights, no component of the gradient above 1e-5, at most 2,000 iterations.
     #[must_use]
     pub fn new(labels: usize) -> Self {
         let limits = Limits { tolerance: 1e-5, max_iterations: 2000 };
@@ -135,7 +135,7 @@ impl LogisticParams {
         self
     }
 
-    /// The norm of the gradient to reach; greater than zero.
+    /// The greatest component that the gradient may have in the end; greater than zero.
     #[must_use]
     pub fn tolerance(mut self, tolerance: f64) -> Self {
         self.0.limits.tolerance = tolerance;
