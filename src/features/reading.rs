@@ -47,6 +47,8 @@ pub struct Token {
     pub quoted: bool,
     /// Whether it begins with a capital letter.
     pub capitalised: bool,
+    /// Whether it is a name or a figure, by its looks: it begins with a capital letter, but no sentence, or with a digit.
+    pub named: bool,
 }
 
 /// Some tokens of a reading that are read as one stretch: a title, or a passage.
@@ -146,8 +148,8 @@ impl Reading {
             if source.start - end > 1 || !matches!(text.as_bytes().get(end), Some(b' ' | b'\'')) {
                 (begins_sentence, quoted) = between(&text[end..source.start], quoted);
             }
-            let capitalised = text.as_bytes()[source.start].is_ascii_uppercase()
-                || !text.as_bytes()[source.start].is_ascii() && text[source.clone()].starts_with(char::is_uppercase);
+            let capitalised = is_capitalised(&text[source.clone()]);
+            let named = is_named(&text[source.clone()], capitalised, begins_sentence || end == 0);
             end = source.end;
             let key = vocabulary::key(word);
             let place = &mut recent[vocabulary::place(key, RECENT)];
@@ -161,7 +163,7 @@ impl Reading {
             } else {
                 met_again[word as usize] = true;
             }
-            tokens.push(Token { word, begins_sentence, quoted, capitalised });
+            tokens.push(Token { word, begins_sentence, quoted, capitalised, named });
         });
         first..tokens.len()
     }
@@ -212,6 +214,16 @@ impl Reading {
     }
 }
 
+/// Whether a word as it stands in a text looks like a name or a figure.
+pub(super) fn is_named(word: &str, capitalised: bool, begins_sentence: bool) -> bool {
+    capitalised && !begins_sentence || word.as_bytes().first().is_some_and(u8::is_ascii_digit)
+}
+
+/// Whether a word as it stands in a text begins with a capital letter.
+pub(super) fn is_capitalised(word: &str) -> bool {
+    word.as_bytes().first().is_some_and(u8::is_ascii_uppercase) || !word.is_ascii() && word.starts_with(char::is_uppercase)
+}
+
 fn stem(word: &str) -> Option<&str> {
     word.chars().nth(STEMMED - 1)?;
     Some(word.char_indices().nth(STEM).map_or(word, |(end, _)| &word[..end]))
@@ -254,7 +266,10 @@ mod tests {
         assert_eq!(tokens, ["^il", "a", "dit", "\"^non", ".\"^été", ".^il", "\"part"]);
         // The same word has the same number, in whatever case; a quotation ends with its text.
         let range = reading.read("IL");
-        assert_eq!(reading.tokens()[range], [Token { word: 0, begins_sentence: false, quoted: false, capitalised: true }]);
+        assert_eq!(
+            reading.tokens()[range],
+            [Token { word: 0, begins_sentence: false, quoted: false, capitalised: true, named: false }]
+        );
     }
 
     #[test]

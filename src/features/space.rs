@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::counter::{Counting, Shown};
 use super::lexicon::Relations;
-use super::reading::between;
+use super::reading::{between, is_capitalised, is_named};
 use super::tally::{Counted, Tally, Terms, Tokens};
 use super::{Document, Lexicon, Occurrence, Vocabulary};
 use crate::spill::Memory;
@@ -54,16 +54,40 @@ pub enum Field {
     Own,
     /// What stands within quotation marks: somebody else's.
     Quoted,
+    /// The source's own voice without names and figures, which tell of whom it speaks and not how.
+    OwnCommon,
+    /// The same of the first and the last so many words of the document, names and quotations counted: where a source says what it thinks.
+    Edges {
+        /// The number of words at either end.
+        words: usize,
+    },
+}
+
+/// How a word stands in its document.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Standing {
+    /// Whether it stands within quotation marks.
+    pub(super) quoted: bool,
+    /// Whether it is a name or a figure; see [`Token::named`](super::reading::Token::named).
+    pub(super) named: bool,
+    /// Whether it stands in the title, or in what stands in for it.
+    pub(super) is_title: bool,
+    /// Words of the document before it.
+    pub(super) before: usize,
+    /// Words of the document from it on.
+    pub(super) from: usize,
 }
 
 impl Field {
-    /// Whether a word is read that stands within quotation marks or not, and in the title, or what stands in for it, or not.
-    pub(super) fn reads(self, quoted: bool, is_title: bool) -> bool {
+    /// Whether a word is read that stands so.
+    pub(super) fn reads(self, Standing { quoted, named, is_title, before, from }: Standing) -> bool {
         match self {
             Self::Document => true,
             Self::Title => is_title,
             Self::Own => !quoted,
             Self::Quoted => quoted,
+            Self::OwnCommon => !quoted && !named,
+            Self::Edges { words } => !quoted && !named && (before < words || from <= words),
         }
     }
 }
@@ -302,6 +326,9 @@ impl Space {
     /// [`Tally`], which counts the same terms.
     pub fn read<'a>(&self, reader: &mut Reader, document: &'a Document<'a>, mut found: impl FnMut(Occurrence<'a, '_>)) {
         let (mut relations, mut concepts, mut completed) = (Relations::default(), Vec::new(), Vec::new());
+        let mut from = 0;
+        document.segments.iter().for_each(|segment| reader.read(segment.text, |_| from += 1));
+        let mut before = 0;
         for segment in &document.segments {
             relations.end_sentence();
             let (mut end, mut quoted) = (0, false);
@@ -309,6 +336,10 @@ impl Space {
                 let source = word.source();
                 let begins_sentence;
                 (begins_sentence, quoted) = between(&segment.text[end..source.start], quoted);
+                let written = &segment.text[source.clone()];
+                let named = is_named(written, is_capitalised(written), begins_sentence || end == 0);
+                let standing = Standing { quoted, named, is_title: segment.is_title, before, from };
+                (before, from) = (before + 1, from - 1);
                 end = source.end;
                 completed.clear();
                 concepts.clear();
@@ -321,7 +352,7 @@ impl Space {
                     relations.next(lexicon, concepts.iter().copied(), |term| completed.push(terms[term].as_str()));
                 }
                 for (block, Block { config, .. }) in self.blocks.iter().enumerate() {
-                    if !config.field.reads(quoted, segment.is_title) {
+                    if !config.field.reads(standing) {
                         continue;
                     }
                     let mut found = |term: &str, characters: Range<usize>| {

@@ -12,8 +12,9 @@
 use std::borrow::Borrow;
 
 use super::lexicon::Relations;
-use super::reading::{Part, Reading};
+use super::reading::{Part, Reading, Token};
 use super::shape::ShapeTerms;
+use super::space::Standing;
 use super::{BlockConfig, BlockKind, Field, Lexicon};
 use crate::terms::Reader;
 
@@ -233,13 +234,15 @@ impl Tally {
         let word_count = reading.words().len();
         word_counts.resize(word_counts.len().max(word_count), 0);
         words.clear();
+        let (mut before, mut from) = (0, self::words(parts));
         for part in parts.iter().filter(|part| field != Field::Title || part.is_title) {
             // As in `add_all`, there is nothing to guess.
             let tokens = &reading.tokens()[part.tokens.clone()];
             let mut end = words.len();
             words.resize(end + tokens.len(), (0, 0));
             for token in tokens {
-                let reads = field.reads(token.quoted, part.is_title);
+                let reads = field.reads(standing(token, part, (before, from)));
+                (before, from) = (before + 1, from - 1);
                 let count = &mut word_counts[token.word as usize];
                 words[end].0 = token.word;
                 end += usize::from(reads && *count == 0);
@@ -264,16 +267,19 @@ impl Tally {
         let ids = &mut relation_ids[block];
         ids.resize(lexicon.relations().len(), UNSEEN);
         relations.clear();
+        let (mut before, mut from) = (0, words(tokens.parts));
         for part in tokens.parts {
             relations.end_sentence();
             for token in &tokens.reading.tokens()[part.tokens.clone()] {
+                let standing = standing(token, part, (before, from));
+                (before, from) = (before + 1, from - 1);
                 if token.begins_sentence {
                     relations.end_sentence();
                 }
                 let concepts = expansions.of(counted, terms, tokens.reading, (token.word, counted.blocks.len()));
                 let concepts = concepts.iter().filter_map(|concept| u16::try_from(*concept).ok());
                 relations.next(lexicon, concepts, |relation| {
-                    if !field.reads(token.quoted, part.is_title) {
+                    if !field.reads(standing) {
                         return;
                     }
                     if ids[relation] == UNSEEN {
@@ -286,6 +292,16 @@ impl Tally {
             }
         }
     }
+}
+
+/// The number of words of a document.
+fn words(parts: &[Part]) -> usize {
+    parts.iter().map(|part| part.tokens.len()).sum()
+}
+
+/// How a token of a part stands that has so many words `before` it, and so many `from` it on.
+fn standing(token: &Token, part: &Part, (before, from): (usize, usize)) -> Standing {
+    Standing { quoted: token.quoted, named: token.named, is_title: part.is_title, before, from }
 }
 
 /// Adds `more` to the count of each of the `ids`, and those that are new to `seen`.

@@ -23,7 +23,7 @@ use sha2::{Digest, Sha256};
 use super::head::{Head, OutOfFold};
 use super::role::{BODY, REPEATED, RoleHead};
 use super::{DoubtLimits, Model, Thresholds, Training};
-use crate::features::{Block, BlockConfig, BlockKind, Lexicon, Space, Vocabulary};
+use crate::features::{Block, BlockConfig, BlockKind, Field, Lexicon, Space, Vocabulary};
 
 mod check;
 
@@ -34,7 +34,12 @@ use check::{check_bias, check_blocks, check_head, check_probability, check_train
 ///
 /// Format 1 had no `thresholds.doubt`; it loads without those limits. In formats 1 and 2 the terms of a block were sorted by their
 /// bytes; since format 3 they stand in any order. Format 4 has `training.settings` and `training.started_from`; before it there were none.
-pub const FORMAT: u64 = 4;
+///
+/// Format 5 has blocks that read [`Field::OwnCommon`] or [`Field::Edges`].
+pub const FORMAT: u64 = 5;
+
+/// The format of models that tell their settings or a start.
+const WITH_SETTINGS: u64 = 4;
 
 /// The format of models that say nothing of their settings, nor of a start.
 const WITHOUT_SETTINGS: u64 = 3;
@@ -165,7 +170,15 @@ impl Model {
     #[must_use]
     pub fn format(&self) -> u64 {
         let Training { settings, started_from, .. } = &self.training;
-        if settings.is_empty() && started_from.is_none() { WITHOUT_SETTINGS } else { FORMAT }
+        let spaces = std::iter::once(&self.document).chain(self.role.iter().map(RoleHead::space));
+        let is_new = |block: &Block| matches!(block.config.field, Field::OwnCommon | Field::Edges { .. });
+        if spaces.flat_map(Space::blocks).any(is_new) {
+            FORMAT
+        } else if settings.is_empty() && started_from.is_none() {
+            WITHOUT_SETTINGS
+        } else {
+            WITH_SETTINGS
+        }
     }
 
     /// Reads a model from the bytes of its file.

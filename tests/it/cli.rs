@@ -202,7 +202,7 @@ fn a_search_shows_every_point_and_marks_the_chosen_one() {
     assert!(inspected.contains("settings of the topic head: C ") && inspected.contains("(chosen from 6 by"), "{inspected}");
     // A model that says more is of a newer format; one that says nothing new is not.
     let upgraded = dir.run(&["inspect", "--model", "m.safetensors", "--upgrade", "u.safetensors"]);
-    assert_eq!(stderr(&upgraded), "u.safetensors written in format 4\n");
+    assert_eq!(stderr(&upgraded), "u.safetensors written in format 5\n");
     assert!(fs::read(dir.path("u.safetensors")).unwrap() == models[0]);
 }
 

@@ -98,8 +98,8 @@ async fn what_is_no_model_or_has_other_labels_is_refused_and_the_one_before_goes
     let whole = std::fs::read(models.path("model")).unwrap();
     let newer = {
         let text = String::from_utf8_lossy(&whole[8..200]).into_owned();
-        assert!(text.contains("\\\"format\\\":3"), "the format stands near the beginning: {text}");
-        let at = whole.windows(12).position(|bytes| bytes == b"\\\"format\\\":3").unwrap() + 11;
+        assert!(text.contains("\\\"format\\\":5"), "the format stands near the beginning: {text}");
+        let at = whole.windows(12).position(|bytes| bytes == b"\\\"format\\\":5").unwrap() + 11;
         let mut newer = whole.clone();
         newer[at] = b'9';
         newer

@@ -150,6 +150,22 @@ fn own_and_quoted_words_are_told_apart_whatever_the_quotation_marks() {
     assert_eq!(space.blocks()[0].vocabulary.iter().collect::<Vec<_>>(), ["trois"]);
 }
 
+#[test]
+fn common_words_leave_out_names_figures_and_quotations_and_edges_are_the_first_and_last_words() {
+    let common = block("common", BlockKind::Words, Field::OwnCommon);
+    let edges = block("edges", BlockKind::Words, Field::Edges { words: 3 });
+    // Roi, Ali, Rome, 12 and Italie look like names and figures; « nous », though common, is another's. Words that begin a sentence or a passage
+    // may be anything.
+    let text = "Le ministre Ali part. Paris attend à Rome « nous », 12 ans durant\nTous sauf l’Italie";
+    let line = text.find('\n').unwrap();
+    let document = Document::article("Un Roi", text, [0..line, line + 1..text.len()]);
+    let space = fit(vec![common, edges], &[document]);
+    let terms = |at: usize| space.blocks()[at].vocabulary.iter().map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(terms(0), ["un", "le", "ministre", "part", "paris", "attend", "à", "ans", "durant", "tous", "sauf", "l"]);
+    // The first three words are Un, Roi and Le; the last three sauf, l and Italie.
+    assert_eq!(terms(1), ["un", "le", "sauf", "l"]);
+}
+
 /// Every kind of block, and a lexicon of a few words.
 fn everything() -> (Vec<BlockConfig>, Lexicon) {
     let ngrams = BlockKind::Ngrams { min: 2, max: 4 };
@@ -159,6 +175,8 @@ fn everything() -> (Vec<BlockConfig>, Lexicon) {
         BlockConfig { weight: 0.5, ..block("title_ngram", ngrams, Field::Title) },
         block("own", BlockKind::Words, Field::Own),
         block("quoted", BlockKind::Words, Field::Quoted),
+        block("common", BlockKind::Words, Field::OwnCommon),
+        block("edges", BlockKind::Words, Field::Edges { words: 2 }),
         block("concept", BlockKind::Concepts, Field::Document),
         block("relation", BlockKind::Relations, Field::Document),
         block("shape", BlockKind::Shape, Field::Document),
@@ -169,7 +187,7 @@ fn everything() -> (Vec<BlockConfig>, Lexicon) {
 proptest! {
     #[test]
     fn a_tally_counts_what_a_reader_finds_and_a_scorer_sums_what_a_vector_holds(
-        title in "(le |général |«|visite)?", bodies in prop::collection::vec("(?s)(Le |général |Algérie|niger |visite|« |» |été |\\. |.){0,12}", 1..4),
+        title in "(le |général |«|visite)?", bodies in prop::collection::vec("(?s)(Le |général |Algérie|niger |visite|« |» |12 |É|été |\\. |.){0,12}", 1..4),
     ) {
         let text = bodies.concat();
         let mut end = 0;

@@ -48,6 +48,19 @@ fn the_metadata_is_one_key_with_sorted_json() {
 }
 
 #[test]
+fn blocks_that_older_programs_do_not_know_make_format_5() {
+    for (field, format) in [(Field::Own, 3), (Field::OwnCommon, 5), (Field::Edges { words: 50 }, 5)] {
+        let mut model = model();
+        let mut blocks = model.document.blocks().to_vec();
+        blocks[0].config.field = field;
+        model.document = Space::new(blocks);
+        assert_eq!(model.format(), format, "{field:?}");
+        let loaded = Model::from_bytes(&model.to_bytes().unwrap()).unwrap();
+        assert_eq!(loaded.document.blocks()[0].config.field, field);
+    }
+}
+
+#[test]
 fn settings_and_start_stand_in_format_4_and_nothing_else_does() {
     let settings = HeadSettings { c: 10.0, class_weights: ClassWeights::SquareRoot, chosen_from: Some(8) };
     let version = model().to_bytes().map(|bytes| hexadecimal(&Sha256::digest(bytes))).unwrap();
@@ -78,8 +91,8 @@ fn torn_foreign_and_newer_files_are_refused_with_the_reason() {
     assert!(refusal(&[bytes.as_slice(), b"x"].concat()).contains("torn"));
     let foreign = safetensors::serialize(Vec::<(String, TensorView<'_>)>::new(), None).unwrap();
     assert!(matches!(Model::from_bytes(&foreign), Err(LoadError::Foreign)));
-    let newer = with_header(|header| header["format"] = 5.into());
-    assert_eq!(refusal(&newer), "format 5 is newer than this version of depeche reads (4); use a newer depeche");
+    let newer = with_header(|header| header["format"] = 6.into());
+    assert_eq!(refusal(&newer), "format 6 is newer than this version of depeche reads (5); use a newer depeche");
     assert!(refusal(&with_header(|header| header["format"] = 0.into())).contains("no format 0"));
     assert!(refusal(&with_header(|header| header["extra"] = 1.into())).contains("unknown field `extra`"));
 }
