@@ -172,6 +172,15 @@ impl Terms for Growing<'_> {
     fn has_beginnings(&self, _: usize) -> bool {
         false
     }
+
+    fn half(&self, _: usize, _: &str) -> Option<u32> {
+        // Any word may be half of a pair.
+        Some(0)
+    }
+
+    fn pair(&mut self, block: usize, [(first, _), (second, _)]: [(&str, u32); 2]) -> Option<u32> {
+        self.id(block, &format!("{first} {second}"))
+    }
 }
 
 /// How many of `shown` have a document.

@@ -1,6 +1,7 @@
 //! From terms to feature vectors: vocabularies, tf-idf, and what a passage's shape tells.
 //!
 //! - [`vocabulary`]: the terms of a block and their ids
+//! - `bigrams`: pairs of words as terms
 //! - [`lexicon`]: words and the concepts that they stand for
 //! - [`reading`]: texts as numbered words
 //! - [`tally`]: how often each term stands in a document
@@ -11,6 +12,7 @@
 //! - [`shape`]: a passage's form and surroundings as terms
 //! - [`matrix`]: the vectors of a whole corpus
 
+mod bigrams;
 pub mod counter;
 pub mod lexicon;
 pub mod matrix;

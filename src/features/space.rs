@@ -13,6 +13,7 @@ use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
 
+use super::bigrams::Bigrams;
 use super::counter::{Counting, Shown};
 use super::lexicon::Relations;
 use super::reading::{between, is_capitalised, is_named};
@@ -34,6 +35,8 @@ pub enum BlockKind {
         /// Characters of the longest.
         max: usize,
     },
+    /// Two words that follow one another in a sentence, a space between them.
+    Bigrams,
     /// The concepts of each word, by the space's lexicon; states left out, since which they are says nothing of a stance.
     Concepts,
     /// What stands beside states in a sentence, by the space's lexicon: see [`Relations`].
@@ -134,6 +137,8 @@ pub struct Space {
     lexicon: Option<Lexicon>,
     /// For each block whether its terms have their beginnings among them; see [`Terms::has_beginnings`].
     with_beginnings: Vec<bool>,
+    /// For each block its pairs of words, where it has any.
+    bigrams: Vec<Option<Bigrams>>,
 }
 
 /// How much a term counts that occurs so often in a document: 1 + ln tf.
@@ -183,6 +188,14 @@ impl Terms for &Space {
 
     fn has_beginnings(&self, block: usize) -> bool {
         self.with_beginnings[block]
+    }
+
+    fn half(&self, block: usize, word: &str) -> Option<u32> {
+        self.bigrams[block].as_ref()?.word(word)
+    }
+
+    fn pair(&mut self, block: usize, [(_, first), (_, second)]: [(&str, u32); 2]) -> Option<u32> {
+        self.bigrams[block].as_ref()?.id(first, second)
     }
 }
 
@@ -246,7 +259,9 @@ impl Space {
             features += block.vocabulary.len();
         }
         let with_beginnings = blocks.iter().map(has_beginnings).collect();
-        Self { blocks, firsts, scales, features, lexicon: None, with_beginnings }
+        let pairs = |block: &Block| (block.config.kind == BlockKind::Bigrams).then(|| Bigrams::new(&block.vocabulary));
+        let bigrams = blocks.iter().map(pairs).collect();
+        Self { blocks, firsts, scales, features, lexicon: None, with_beginnings, bigrams }
     }
 
     /// The same space with a lexicon, which blocks of concepts and relations need: without it they have no terms.
@@ -329,8 +344,11 @@ impl Space {
         let mut from = 0;
         document.segments.iter().for_each(|segment| reader.read(segment.text, |_| from += 1));
         let mut before = 0;
+        // For each block the word before, where it is read.
+        let mut halves: Vec<Option<String>> = vec![None; self.blocks.len()];
         for segment in &document.segments {
             relations.end_sentence();
+            halves.fill(None);
             let (mut end, mut quoted) = (0, false);
             reader.read(segment.text, |word| {
                 let source = word.source();
@@ -352,6 +370,8 @@ impl Space {
                     relations.next(lexicon, concepts.iter().copied(), |term| completed.push(terms[term].as_str()));
                 }
                 for (block, Block { config, .. }) in self.blocks.iter().enumerate() {
+                    let half = if begins_sentence { None } else { halves[block].take() };
+                    halves[block] = None;
                     if !config.field.reads(standing) {
                         continue;
                     }
@@ -372,6 +392,10 @@ impl Space {
                                     found(lexicon.name(concept), whole.clone());
                                 }
                             }
+                        }
+                        BlockKind::Bigrams => {
+                            halves[block] = Some(word.text().to_owned());
+                            half.into_iter().for_each(|half| found(&format!("{half} {}", word.text()), whole.clone()));
                         }
                         BlockKind::Relations => completed.iter().for_each(|term| found(term, whole.clone())),
                         BlockKind::Shape => {}

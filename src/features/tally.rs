@@ -3,7 +3,7 @@
 //! Nearly all terms lie within a word, and a few thousand words make up nearly all of a text. So a word is expanded to its terms
 //! once, when it is first met, and the expansion (ids of n-grams, concepts and the word itself, block by block) is kept under
 //! the word's number. A document's terms are then counted word by word: each of its different words adds the number
-//! of its occurrences to the counts of its terms. Nothing is hashed but the words, and no string is made.
+//! of its occurrences to the counts of its terms. Nothing is hashed but the words and the numbers of pairs of them, and no string is made.
 //!
 //! What a term's id is, [`Terms`] says: a fitted space knows its own terms and no others, a space being fitted numbers what
 //! it meets. [`Space::read`](super::Space::read) tells the same terms with the places where they stand; a test holds the
@@ -34,6 +34,12 @@ pub trait Terms {
 
     /// Whether an n-gram that has no id is the beginning of none that has one.
     fn has_beginnings(&self, block: usize) -> bool;
+
+    /// The number of a word among those that the pairs of its `block` are made of; none where no pair has it.
+    fn half(&self, block: usize, word: &str) -> Option<u32>;
+
+    /// The id of a pair of words, which come with the numbers that [`half`](Self::half) gave.
+    fn pair(&mut self, block: usize, words: [(&str, u32); 2]) -> Option<u32>;
 }
 
 /// What is to be counted: blocks, and the lexicon that some of them read by.
@@ -170,6 +176,7 @@ impl Expansions {
                     ids.extend(concepts.filter_map(|concept| terms.id(slot, lexicon.name(*concept))));
                 }
             }
+            BlockKind::Bigrams => ids.extend(terms.half(slot, word.text())),
             BlockKind::Relations | BlockKind::Shape => {}
         }
     }
@@ -212,6 +219,7 @@ impl Tally {
                         }
                     }
                 }
+                BlockKind::Bigrams => self.count_bigrams(counted, terms, tokens, (block, field)),
                 BlockKind::Relations => self.count_relations(counted, terms, tokens, (block, field)),
                 BlockKind::Shape => {
                     let ids = tokens.shape.iter().filter_map(|term| terms.id(block, term));
@@ -252,6 +260,38 @@ impl Tally {
         }
         for (word, count) in words {
             *count = u32::from(std::mem::take(&mut word_counts[*word as usize]));
+        }
+    }
+
+    /// Counts the pairs of words that follow one another in a sentence, and are both read.
+    fn count_bigrams<B: Borrow<BlockConfig>>(
+        &mut self,
+        counted: &Counted<'_, B>,
+        terms: &mut impl Terms,
+        tokens: &Tokens<'_>,
+        (block, field): (usize, Field),
+    ) {
+        let Self { expansions, counts, terms: found, .. } = self;
+        let words = tokens.reading.words();
+        let (mut before, mut from) = (0, self::words(tokens.parts));
+        for part in tokens.parts {
+            let mut last = None;
+            for token in &tokens.reading.tokens()[part.tokens.clone()] {
+                let is_read = field.reads(standing(token, part, (before, from)));
+                (before, from) = (before + 1, from - 1);
+                if token.begins_sentence || !is_read {
+                    last = None;
+                }
+                if !is_read {
+                    continue;
+                }
+                let half = expansions.of(counted, terms, tokens.reading, (token.word, block)).first().copied();
+                if let (Some((word, first)), Some(second)) = (last, half) {
+                    let id = terms.pair(block, [(words.term(word), first), (words.term(token.word), second)]);
+                    id.into_iter().for_each(|id| add_all(counts, found, &[id], 1));
+                }
+                last = half.map(|half| (token.word, half));
+            }
         }
     }
 

@@ -35,7 +35,7 @@ use check::{check_bias, check_blocks, check_head, check_probability, check_train
 /// Format 1 had no `thresholds.doubt`; it loads without those limits. In formats 1 and 2 the terms of a block were sorted by their
 /// bytes; since format 3 they stand in any order. Format 4 has `training.settings` and `training.started_from`; before it there were none.
 ///
-/// Format 5 has blocks that read [`Field::OwnCommon`] or [`Field::Edges`].
+/// Format 5 has blocks that read [`Field::OwnCommon`] or [`Field::Edges`], and bigrams.
 pub const FORMAT: u64 = 5;
 
 /// The format of models that tell their settings or a start.
@@ -171,7 +171,9 @@ impl Model {
     pub fn format(&self) -> u64 {
         let Training { settings, started_from, .. } = &self.training;
         let spaces = std::iter::once(&self.document).chain(self.role.iter().map(RoleHead::space));
-        let is_new = |block: &Block| matches!(block.config.field, Field::OwnCommon | Field::Edges { .. });
+        let is_new = |block: &Block| {
+            matches!(block.config.field, Field::OwnCommon | Field::Edges { .. }) || block.config.kind == BlockKind::Bigrams
+        };
         if spaces.flat_map(Space::blocks).any(is_new) {
             FORMAT
         } else if settings.is_empty() && started_from.is_none() {

@@ -136,7 +136,7 @@ pub enum TrainError {
 }
 
 /// Names of blocks, each with a weight.
-type BlockWeights = [(&'static str, f64); 8];
+type BlockWeights = [(&'static str, f64); 9];
 
 /// The blocks of an article's vector, and their weights in it.
 const WEIGHTS: BlockWeights = [
@@ -144,6 +144,7 @@ const WEIGHTS: BlockWeights = [
     ("ngram", 1.0),
     ("title_ngram", 0.5),
     ("own_word", 1.0),
+    ("own_bigram", 1.0),
     ("edge_word", 1.0),
     ("quoted_word", 1.0),
     ("concept", 1.0),
@@ -163,6 +164,7 @@ const TOPIC_WEIGHTS: BlockWeights = [
     ("ngram", 1.0),
     ("title_ngram", 0.5),
     ("own_word", 0.0),
+    ("own_bigram", 0.0),
     ("edge_word", 0.0),
     ("quoted_word", 0.0),
     ("concept", 0.0),
@@ -177,6 +179,7 @@ const STANCE_WEIGHTS: BlockWeights = [
     ("ngram", 1.0),
     ("title_ngram", 0.5),
     ("own_word", 1.0),
+    ("own_bigram", 1.0),
     ("edge_word", 0.75),
     ("quoted_word", 0.5),
     ("concept", 1.25),
@@ -359,8 +362,8 @@ fn check(params: &TrainParams, articles: &[Labels]) -> Result<(), TrainError> {
 }
 
 /// The blocks of an article's features. The first three gave the best mean of weighted F1 on eleven languages of MasakhaNEWS;
-/// n-grams of six characters, shorter in titles, since then on four of them. The source's own words, those of its first and last
-/// sentences and those that it quotes are for stances, where there are any; concepts and relations come with a lexicon.
+/// n-grams of six characters, shorter in titles, since then on four of them. The source's own words, pairs of them, those of its
+/// beginning and end, and the words that it quotes are for stances, where there are any; concepts and relations come with a lexicon.
 fn blocks(params: &TrainParams, has_stances: bool) -> Vec<BlockConfig> {
     let ngrams = |max| BlockKind::Ngrams { min: 2, max };
     let block = |name: &str, kind, field, min_df, max_features| BlockConfig {
@@ -378,6 +381,7 @@ fn blocks(params: &TrainParams, has_stances: bool) -> Vec<BlockConfig> {
     ];
     if has_stances {
         blocks.push(block("own_word", BlockKind::Words, Field::OwnCommon, 2, params.max_features[0]));
+        blocks.push(block("own_bigram", BlockKind::Bigrams, Field::OwnCommon, 3, params.max_features[0]));
         blocks.push(block("edge_word", BlockKind::Words, Field::Edges { words: EDGE_WORDS }, 2, params.max_features[0]));
         blocks.push(block("quoted_word", BlockKind::Words, Field::Quoted, 2, params.max_features[0]));
     }

@@ -166,6 +166,31 @@ fn common_words_leave_out_names_figures_and_quotations_and_edges_are_the_first_a
     assert_eq!(terms(1), ["un", "le", "sauf", "l"]);
 }
 
+#[test]
+fn bigrams_are_words_beside_one_another_in_a_sentence() {
+    let bigrams = vec![block("bigram", BlockKind::Bigrams, Field::OwnCommon)];
+    // Over a full stop, a quotation, a name or the end of a passage no pair is made.
+    let text = "Il ne part pas. Puis il dit « non » à tous ceux du Sahel qui restent\nIci rien";
+    let line = text.find('\n').unwrap();
+    let documents = [Document::article("Un accord", text, [0..line, line + 1..text.len()])];
+    let space = fit(bigrams, &documents);
+    let terms: Vec<&str> = space.blocks()[0].vocabulary.iter().collect();
+    let expected = [
+        "un accord",
+        "il ne",
+        "ne part",
+        "part pas",
+        "puis il",
+        "il dit",
+        "à tous",
+        "tous ceux",
+        "ceux du",
+        "qui restent",
+        "ici rien",
+    ];
+    assert_eq!(terms, expected);
+}
+
 /// Every kind of block, and a lexicon of a few words.
 fn everything() -> (Vec<BlockConfig>, Lexicon) {
     let ngrams = BlockKind::Ngrams { min: 2, max: 4 };
@@ -177,6 +202,8 @@ fn everything() -> (Vec<BlockConfig>, Lexicon) {
         block("quoted", BlockKind::Words, Field::Quoted),
         block("common", BlockKind::Words, Field::OwnCommon),
         block("edges", BlockKind::Words, Field::Edges { words: 2 }),
+        block("bigram", BlockKind::Bigrams, Field::Own),
+        block("common_bigram", BlockKind::Bigrams, Field::OwnCommon),
         block("concept", BlockKind::Concepts, Field::Document),
         block("relation", BlockKind::Relations, Field::Document),
         block("shape", BlockKind::Shape, Field::Document),
