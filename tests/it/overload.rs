@@ -94,11 +94,20 @@ async fn a_deadline_ends_a_stream_that_waits_for_its_client() {
 async fn work_beyond_the_queue_is_refused_at_once_and_may_come_again() {
     let server = one_worker();
     let mut raw = Raw::connect(&server.address()).await;
-    let begun = raw.begin(BATCH, &[], frame(&slow_batch())).await;
-    let refused = loop {
-        let status = raw.call(BATCH, &[], frame(&small_batch())).await.status.unwrap();
-        if status.code() != Code::Ok {
-            break status;
+    // While the large batch is on its way small ones have the worker; where one has it just then, the large one is refused, and sent again.
+    let (refused, admitted) = 'sent: loop {
+        let mut admitted = Box::pin(reply(raw.begin(BATCH, &[], frame(&slow_batch())).await));
+        loop {
+            tokio::select! {
+                biased;
+                _ = &mut admitted => continue 'sent,
+                small = raw.call(BATCH, &[], frame(&small_batch())) => {
+                    let status = small.status.unwrap();
+                    if status.code() != Code::Ok {
+                        break 'sent (status, admitted);
+                    }
+                }
+            }
         }
     };
     assert_eq!(refusal(&refused), (Code::ResourceExhausted, "OVERLOADED".into()));
@@ -106,7 +115,7 @@ async fn work_beyond_the_queue_is_refused_at_once_and_may_come_again() {
     // A small article needs no worker.
     assert_eq!(raw.call(CLASSIFY, &[], frame(&request("Un mot."))).await.status.unwrap().code(), Code::Ok);
     // What was admitted is answered.
-    assert_eq!(reply(begun).await.status.unwrap().code(), Code::Ok);
+    assert_eq!(admitted.await.status.unwrap().code(), Code::Ok);
     let metrics = server.metrics().await;
     assert!(metrics.contains("depeche_refusals_total{reason=\"OVERLOADED\""), "{metrics}");
 }
