@@ -178,8 +178,8 @@ impl Terms for Growing<'_> {
         Some(0)
     }
 
-    fn pair(&mut self, block: usize, [(first, _), (second, _)]: [(&str, u32); 2]) -> Option<u32> {
-        self.id(block, &format!("{first} {second}"))
+    fn pair(&mut self, block: usize, words: &Vocabulary, [(first, _), (second, _)]: [(u32, u32); 2]) -> Option<u32> {
+        self.id(block, &format!("{} {}", words.term(first), words.term(second)))
     }
 }
 

@@ -194,7 +194,7 @@ impl Terms for &Space {
         self.bigrams[block].as_ref()?.word(word)
     }
 
-    fn pair(&mut self, block: usize, [(_, first), (_, second)]: [(&str, u32); 2]) -> Option<u32> {
+    fn pair(&mut self, block: usize, _: &Vocabulary, [(_, first), (_, second)]: [(u32, u32); 2]) -> Option<u32> {
         self.bigrams[block].as_ref()?.id(first, second)
     }
 }
@@ -370,8 +370,7 @@ impl Space {
                     relations.next(lexicon, concepts.iter().copied(), |term| completed.push(terms[term].as_str()));
                 }
                 for (block, Block { config, .. }) in self.blocks.iter().enumerate() {
-                    let half = if begins_sentence { None } else { halves[block].take() };
-                    halves[block] = None;
+                    let half = halves[block].take().filter(|_| !begins_sentence);
                     if !config.field.reads(standing) {
                         continue;
                     }

@@ -15,7 +15,7 @@ use super::lexicon::Relations;
 use super::reading::{Part, Reading, Token};
 use super::shape::ShapeTerms;
 use super::space::Standing;
-use super::{BlockConfig, BlockKind, Field, Lexicon};
+use super::{BlockConfig, BlockKind, Field, Lexicon, Vocabulary};
 use crate::terms::Reader;
 
 /// Stands for a term that is not known.
@@ -38,8 +38,8 @@ pub trait Terms {
     /// The number of a word among those that the pairs of its `block` are made of; none where no pair has it.
     fn half(&self, block: usize, word: &str) -> Option<u32>;
 
-    /// The id of a pair of words, which come with the numbers that [`half`](Self::half) gave.
-    fn pair(&mut self, block: usize, words: [(&str, u32); 2]) -> Option<u32>;
+    /// The id of a pair of `words`: each its number there, and that which [`half`](Self::half) gave.
+    fn pair(&mut self, block: usize, words: &Vocabulary, pair: [(u32, u32); 2]) -> Option<u32>;
 }
 
 /// What is to be counted: blocks, and the lexicon that some of them read by.
@@ -242,15 +242,14 @@ impl Tally {
         let word_count = reading.words().len();
         word_counts.resize(word_counts.len().max(word_count), 0);
         words.clear();
-        let (mut before, mut from) = (0, self::words(parts));
+        let mut walk = Walk::new(parts);
         for part in parts.iter().filter(|part| field != Field::Title || part.is_title) {
             // As in `add_all`, there is nothing to guess.
             let tokens = &reading.tokens()[part.tokens.clone()];
             let mut end = words.len();
             words.resize(end + tokens.len(), (0, 0));
             for token in tokens {
-                let reads = field.reads(standing(token, part, (before, from)));
-                (before, from) = (before + 1, from - 1);
+                let reads = field.reads(walk.next(token, part));
                 let count = &mut word_counts[token.word as usize];
                 words[end].0 = token.word;
                 end += usize::from(reads && *count == 0);
@@ -272,25 +271,20 @@ impl Tally {
         (block, field): (usize, Field),
     ) {
         let Self { expansions, counts, terms: found, .. } = self;
-        let words = tokens.reading.words();
-        let (mut before, mut from) = (0, self::words(tokens.parts));
+        let mut walk = Walk::new(tokens.parts);
         for part in tokens.parts {
             let mut last = None;
             for token in &tokens.reading.tokens()[part.tokens.clone()] {
-                let is_read = field.reads(standing(token, part, (before, from)));
-                (before, from) = (before + 1, from - 1);
-                if token.begins_sentence || !is_read {
-                    last = None;
-                }
-                if !is_read {
+                let before = std::mem::take(&mut last).filter(|_| !token.begins_sentence);
+                if !field.reads(walk.next(token, part)) {
                     continue;
                 }
-                let half = expansions.of(counted, terms, tokens.reading, (token.word, block)).first().copied();
-                if let (Some((word, first)), Some(second)) = (last, half) {
-                    let id = terms.pair(block, [(words.term(word), first), (words.term(token.word), second)]);
+                let half = expansions.of(counted, terms, tokens.reading, (token.word, block)).first();
+                last = half.map(|half| (token.word, *half));
+                if let (Some(first), Some(second)) = (before, last) {
+                    let id = terms.pair(block, tokens.reading.words(), [first, second]);
                     id.into_iter().for_each(|id| add_all(counts, found, &[id], 1));
                 }
-                last = half.map(|half| (token.word, half));
             }
         }
     }
@@ -307,12 +301,11 @@ impl Tally {
         let ids = &mut relation_ids[block];
         ids.resize(lexicon.relations().len(), UNSEEN);
         relations.clear();
-        let (mut before, mut from) = (0, words(tokens.parts));
+        let mut walk = Walk::new(tokens.parts);
         for part in tokens.parts {
             relations.end_sentence();
             for token in &tokens.reading.tokens()[part.tokens.clone()] {
-                let standing = standing(token, part, (before, from));
-                (before, from) = (before + 1, from - 1);
+                let standing = walk.next(token, part);
                 if token.begins_sentence {
                     relations.end_sentence();
                 }
@@ -334,14 +327,23 @@ impl Tally {
     }
 }
 
-/// The number of words of a document.
-fn words(parts: &[Part]) -> usize {
-    parts.iter().map(|part| part.tokens.len()).sum()
+/// A walk over the tokens of a document, which tells how each stands.
+struct Walk {
+    before: usize,
+    from: usize,
 }
 
-/// How a token of a part stands that has so many words `before` it, and so many `from` it on.
-fn standing(token: &Token, part: &Part, (before, from): (usize, usize)) -> Standing {
-    Standing { quoted: token.quoted, named: token.named, is_title: part.is_title, before, from }
+impl Walk {
+    fn new(parts: &[Part]) -> Self {
+        Self { before: 0, from: parts.iter().map(|part| part.tokens.len()).sum() }
+    }
+
+    /// How the next token stands, which is of `part`.
+    fn next(&mut self, token: &Token, part: &Part) -> Standing {
+        let Self { before, from } = *self;
+        *self = Self { before: before + 1, from: from - 1 };
+        Standing { quoted: token.quoted, named: token.named, is_title: part.is_title, before, from }
+    }
 }
 
 /// Adds `more` to the count of each of the `ids`, and those that are new to `seen`.

@@ -100,7 +100,10 @@ async fn work_beyond_the_queue_is_refused_at_once_and_may_come_again() {
         loop {
             tokio::select! {
                 biased;
-                _ = &mut admitted => continue 'sent,
+                large = &mut admitted => {
+                    assert!(matches!(large.status.unwrap().code(), Code::Ok | Code::ResourceExhausted));
+                    continue 'sent;
+                }
                 small = raw.call(BATCH, &[], frame(&small_batch())) => {
                     let status = small.status.unwrap();
                     if status.code() != Code::Ok {
