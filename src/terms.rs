@@ -63,7 +63,12 @@ pub struct Word<'a> {
 
 /// Whether `c` belongs to a word.
 fn is_word(c: char) -> bool {
-    c.is_alphanumeric() || c == '_' || ('\u{300}'..='\u{36f}').contains(&c)
+    match c {
+        // What a French text has beside letters; found here, it need not be looked up.
+        '\u{a0}' | '«' | '»' | '\u{2000}'..='\u{206f}' => false,
+        '_' | '\u{300}'..='\u{36f}' => true,
+        _ => c.is_alphanumeric(),
+    }
 }
 
 impl Reader {

@@ -169,6 +169,10 @@ impl Terms for Growing<'_> {
         Some(self.0[block].intern(term))
     }
 
+    fn len(&self, block: usize) -> usize {
+        self.0[block].len()
+    }
+
     fn has_beginnings(&self, _: usize) -> bool {
         false
     }

@@ -25,7 +25,10 @@ const SMALL: Room = Room { words: 1 << 15, bytes: 1 << 20 };
 const LARGE: Room = Room { words: 1 << 17, bytes: 1 << 22 };
 
 /// Places for the words met last. Few words make up most of a text, and are found here without the whole table.
-const RECENT: usize = 1 << 12;
+const RECENT: usize = 1 << 13;
+
+/// Bytes of the longest word that has such a place: one in six hundred is longer.
+const WHOLE: usize = 15;
 
 /// Characters that end a sentence. Abbreviations end one too often, which costs a relation now and then.
 const SENTENCE_END: [char; 4] = ['.', '!', '?', '…'];
@@ -69,8 +72,8 @@ pub struct Reading {
     stems: Vocabulary,
     /// For each word its stem.
     stem_of: Vec<Option<u32>>,
-    /// Keys of words met last with their numbers, each in a place that its key tells.
-    recent: Vec<(u64, u32)>,
+    /// Words met last, whole, with their numbers; each in a place that it tells itself.
+    recent: Vec<(u128, u32)>,
     /// For each word whether it was met again since words were last forgotten.
     met_again: Vec<bool>,
     tokens: Vec<Token>,
@@ -139,7 +142,7 @@ impl Reading {
     /// Reads `text`; returns the indices of its tokens, which are valid until [`clear`](Self::clear).
     pub fn read(&mut self, text: &str) -> Range<usize> {
         let Self { reader, words, tokens, stems, stem_of, recent, met_again, .. } = self;
-        recent.resize(RECENT, (0, u32::MAX));
+        recent.resize(RECENT, (0, 0));
         let first = tokens.len();
         let (mut end, mut quoted) = (0, false);
         reader.words(text, |word, source| {
@@ -151,12 +154,16 @@ impl Reading {
             let capitalised = is_capitalised(&text[source.clone()]);
             let named = is_named(&text[source.clone()], capitalised, begins_sentence || end == 0);
             end = source.end;
-            let key = vocabulary::key(word);
-            let place = &mut recent[vocabulary::place(key, RECENT)];
-            if place.0 != key || place.1 == u32::MAX || !words.is(place.1, key, word) {
-                *place = (key, words.intern_key(key, word));
-            }
-            let word = place.1;
+            let word = match whole(word) {
+                Some(whole) => {
+                    let place = &mut recent[place(whole)];
+                    if place.0 != whole {
+                        *place = (whole, words.intern_utf8(word));
+                    }
+                    place.1
+                }
+                None => words.intern_utf8(word),
+            };
             if stem_of.len() < words.len() {
                 stem_of.push(stem(words.term(word)).map(|stem| stems.intern(stem)));
                 met_again.push(false);
@@ -214,6 +221,32 @@ impl Reading {
     }
 }
 
+/// A word of up to [`WHOLE`] bytes as a number, with its length; never zero, since no word is empty.
+fn whole(word: &[u8]) -> Option<u128> {
+    let length = word.len();
+    let packed = match length {
+        0..=7 => u128::from(vocabulary::key(word) & (u64::MAX >> 8)),
+        8..=WHOLE => {
+            // The last bytes, shifted to their place, overlap the first ones where these are the same.
+            let first = u64::from_le_bytes(*word.first_chunk()?);
+            let last = u64::from_le_bytes(*word.last_chunk()?);
+            u128::from(first) | u128::from(last) << (8 * (length - 8))
+        }
+        _ => return None,
+    };
+    Some(packed | (length as u128) << (8 * WHOLE))
+}
+
+/// The place of a word among [`RECENT`]: both halves, multiplied with one another (each first made different from zero), spread over all bits.
+fn place(whole: u128) -> usize {
+    #[expect(clippy::cast_possible_truncation, reason = "halves, and then only the lowest bits are wanted")]
+    let (low, high) = (whole as u64, (whole >> 64) as u64);
+    let product = u128::from(low ^ 0x9e37_79b9_7f4a_7c15) * u128::from(high ^ 0xc2b2_ae3d_27d4_eb4f);
+    #[expect(clippy::cast_possible_truncation, reason = "halves, and then only the lowest bits are wanted")]
+    let spread = ((product >> 64) as u64 ^ product as u64) as usize;
+    spread & (RECENT - 1)
+}
+
 /// Whether a word as it stands in a text looks like a name or a figure.
 pub(super) fn is_named(word: &str, capitalised: bool, begins_sentence: bool) -> bool {
     capitalised && !begins_sentence || word.as_bytes().first().is_some_and(u8::is_ascii_digit)
@@ -221,7 +254,10 @@ pub(super) fn is_named(word: &str, capitalised: bool, begins_sentence: bool) -> 
 
 /// Whether a word as it stands in a text begins with a capital letter.
 pub(super) fn is_capitalised(word: &str) -> bool {
-    word.as_bytes().first().is_some_and(u8::is_ascii_uppercase) || !word.is_ascii() && word.starts_with(char::is_uppercase)
+    match word.as_bytes().first() {
+        Some(first) if first.is_ascii() => first.is_ascii_uppercase(),
+        _ => word.starts_with(char::is_uppercase),
+    }
 }
 
 fn stem(word: &str) -> Option<&str> {

@@ -186,6 +186,10 @@ impl Terms for &Space {
         self.blocks[block].vocabulary.get(term)
     }
 
+    fn len(&self, block: usize) -> usize {
+        self.blocks[block].vocabulary.len()
+    }
+
     fn has_beginnings(&self, block: usize) -> bool {
         self.with_beginnings[block]
     }

@@ -10,6 +10,7 @@
 //! two together.
 
 use std::borrow::Borrow;
+use std::ops::Range;
 
 use super::lexicon::Relations;
 use super::reading::{Part, Reading, Token};
@@ -31,6 +32,9 @@ const ROOM: usize = 1 << 10;
 pub trait Terms {
     /// The id of `term` among those of its `block`, where it has one; below `u32::MAX - 1`.
     fn id(&mut self, block: usize, term: &str) -> Option<u32>;
+
+    /// The number of terms of a block that have an id so far; all ids are below it.
+    fn len(&self, block: usize) -> usize;
 
     /// Whether an n-gram that has no id is the beginning of none that has one.
     fn has_beginnings(&self, block: usize) -> bool;
@@ -71,7 +75,7 @@ pub struct Tally {
     relation_ids: Vec<Vec<u32>>,
     relations: Relations,
     /// For each word how often it was seen; all zero between fields.
-    word_counts: Vec<u16>,
+    word_counts: Vec<u32>,
     /// The different words of a field, with their counts.
     words: Vec<(u32, u32)>,
     /// For each term of a block how often it was seen; all zero between blocks. The narrower they are, the more of them
@@ -79,6 +83,8 @@ pub struct Tally {
     counts: Vec<u16>,
     /// The terms of a block, with their counts.
     terms: Vec<(u32, u32)>,
+    /// For each of `words` where its ids lie.
+    ids: Vec<Range<usize>>,
 }
 
 /// What words expand to.
@@ -127,14 +133,14 @@ impl Expansions {
         }
     }
 
-    /// The ids of a word for a slot.
+    /// Where in [`ids`](Self::ids) those of a word for a slot lie.
     fn of<B: Borrow<BlockConfig>>(
         &mut self,
         counted: &Counted<'_, B>,
         terms: &mut impl Terms,
         reading: &Reading,
         (word, slot): (u32, usize),
-    ) -> &[u32] {
+    ) -> Range<usize> {
         let at = word as usize * (counted.blocks.len() + 1) + slot;
         if self.bounds[at].0 == UNSEEN {
             let begin = self.ids.len();
@@ -146,7 +152,7 @@ impl Expansions {
             self.bounds[at] = (bound(begin), bound(self.ids.len()));
         }
         let (begin, end) = self.bounds[at];
-        &self.ids[begin as usize..end as usize]
+        begin as usize..end as usize
     }
 
     /// Adds the ids of `word` for `slot` to `ids`.
@@ -208,9 +214,13 @@ impl Tally {
                         self.count_words(tokens, field);
                         counted_field = Some(field);
                     }
-                    let Self { expansions, words, counts, terms: seen, .. } = self;
-                    for (word, count) in &*words {
-                        let ids = expansions.of(counted, terms, tokens.reading, (*word, block));
+                    let Self { expansions, words, ids, counts, terms: seen, .. } = self;
+                    // All places first: a processor can wait for many of them at once, but for none behind a word's terms.
+                    ids.clear();
+                    ids.extend(words.iter().map(|(word, _)| expansions.of(counted, terms, tokens.reading, (*word, block))));
+                    make_room(counts, terms.len(block));
+                    for ((_, count), ids) in words.iter().zip(&*ids) {
+                        let ids = &expansions.ids[ids.clone()];
                         if kind == BlockKind::Words {
                             // Different words are different terms.
                             seen.extend(ids.iter().map(|id| (*id, *count)));
@@ -222,8 +232,11 @@ impl Tally {
                 BlockKind::Bigrams => self.count_bigrams(counted, terms, tokens, (block, field)),
                 BlockKind::Relations => self.count_relations(counted, terms, tokens, (block, field)),
                 BlockKind::Shape => {
-                    let ids = tokens.shape.iter().filter_map(|term| terms.id(block, term));
-                    ids.for_each(|id| add_all(&mut self.counts, &mut self.terms, &[id], 1));
+                    for term in tokens.shape.iter() {
+                        let Some(id) = terms.id(block, term) else { continue };
+                        make_room(&mut self.counts, terms.len(block));
+                        add_all(&mut self.counts, &mut self.terms, &[id], 1);
+                    }
                 }
             }
             if kind != BlockKind::Words {
@@ -253,12 +266,12 @@ impl Tally {
                 let count = &mut word_counts[token.word as usize];
                 words[end].0 = token.word;
                 end += usize::from(reads && *count == 0);
-                *count = count.saturating_add(u16::from(reads));
+                *count += u32::from(reads);
             }
             words.truncate(end);
         }
         for (word, count) in words {
-            *count = u32::from(std::mem::take(&mut word_counts[*word as usize]));
+            *count = std::mem::take(&mut word_counts[*word as usize]);
         }
     }
 
@@ -279,10 +292,11 @@ impl Tally {
                 if !field.reads(walk.next(token, part)) {
                     continue;
                 }
-                let half = expansions.of(counted, terms, tokens.reading, (token.word, block)).first();
-                last = half.map(|half| (token.word, *half));
+                let half = expansions.of(counted, terms, tokens.reading, (token.word, block));
+                last = expansions.ids[half].first().map(|half| (token.word, *half));
                 if let (Some(first), Some(second)) = (before, last) {
                     let id = terms.pair(block, tokens.reading.words(), [first, second]);
+                    make_room(counts, terms.len(block));
                     id.into_iter().for_each(|id| add_all(counts, found, &[id], 1));
                 }
             }
@@ -310,7 +324,7 @@ impl Tally {
                     relations.end_sentence();
                 }
                 let concepts = expansions.of(counted, terms, tokens.reading, (token.word, counted.blocks.len()));
-                let concepts = concepts.iter().filter_map(|concept| u16::try_from(*concept).ok());
+                let concepts = expansions.ids[concepts].iter().filter_map(|concept| u16::try_from(*concept).ok());
                 relations.next(lexicon, concepts, |relation| {
                     if !field.reads(standing) {
                         return;
@@ -319,6 +333,7 @@ impl Tally {
                         ids[relation] = terms.id(block, &lexicon.relations()[relation]).unwrap_or(NONE);
                     }
                     if ids[relation] != NONE {
+                        make_room(counts, terms.len(block));
                         add_all(counts, found, &ids[relation..=relation], 1);
                     }
                 });
@@ -346,15 +361,18 @@ impl Walk {
     }
 }
 
+/// Makes room for so many counts.
+fn make_room(counts: &mut Vec<u16>, terms: usize) {
+    if counts.len() < terms {
+        counts.resize(terms, 0);
+    }
+}
+
 /// Adds `more` to the count of each of the `ids`, and those that are new to `seen`.
 ///
 /// Whether a term is new can't be foreseen, and a processor that guesses wrong waits for the count to arrive from memory. So
 /// there is nothing to guess: each id is written behind the last one seen, and counts as seen only where it is new.
-fn add_all(counts: &mut Vec<u16>, seen: &mut Vec<(u32, u32)>, ids: &[u32], more: u32) {
-    let greatest = ids.iter().fold(0, |greatest, id| greatest.max(*id)) as usize;
-    if greatest >= counts.len() {
-        counts.resize(greatest + 1, 0);
-    }
+fn add_all(counts: &mut [u16], seen: &mut Vec<(u32, u32)>, ids: &[u32], more: u32) {
     let more = u16::try_from(more).unwrap_or(u16::MAX);
     let mut end = seen.len();
     seen.resize(end + ids.len(), (0, 0));

@@ -80,13 +80,6 @@ fn slice<'a>(terms: &'a [u8], ends: &[usize], id: u32) -> &'a [u8] {
     &terms[start..ends[id]]
 }
 
-/// A place for `key` among `places`, a power of two.
-pub(super) fn place(key: u64, places: usize) -> usize {
-    #[expect(clippy::cast_possible_truncation, reason = "only the lowest bits are wanted")]
-    let spread = spread(key) as usize;
-    spread & (places - 1)
-}
-
 impl Vocabulary {
     /// No terms, with room for so many of so many bytes together.
     #[must_use]
@@ -120,7 +113,7 @@ impl Vocabulary {
     }
 
     /// Whether the term numbered `id` is `term`, whose key is `key`.
-    pub(super) fn is(&self, id: u32, key: u64, term: &[u8]) -> bool {
+    fn is(&self, id: u32, key: u64, term: &[u8]) -> bool {
         self.keys[id as usize] == key && (key & IS_HASH == 0 || self.utf8(id) == term)
     }
 
