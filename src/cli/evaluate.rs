@@ -10,10 +10,13 @@ use serde::Serialize;
 
 use super::progress::bar;
 use super::{FieldArgs, ModelArgs};
-use crate::evaluate::{LabelScores, Outcome, Report, report};
+use crate::evaluate::{LabelScores, Outcome, Report, interval, report};
 use crate::model::{Answer, Article, Classifier, Head, Options};
 use crate::train::LabelledArticle;
 use crate::train::corpus;
+
+/// Labels named at most where the model does not know them.
+const MOST_NAMED: usize = 10;
 
 /// Scores a model on labelled articles
 #[derive(Debug, Args)]
@@ -45,25 +48,33 @@ pub(super) fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
         })
         .collect();
     progress.finish_and_clear();
-    let mut reports = vec![("topic", topic(&classifier, &articles, &answers))];
+    let mut measured = vec![("topic", topic(&classifier, &articles, &answers)?)];
     if let Some(head) = &classifier.model().stance
         && articles.iter().any(|article| article.stance.is_some())
     {
-        reports.push(("stance", stance(head, &articles, &answers)));
+        measured.push(("stance", stance(head, &articles, &answers)?));
     }
     let mut out = anstream::stdout();
     if args.json {
-        let json: BTreeMap<&str, Json<'_>> = reports.iter().map(|(name, report)| (*name, Json::new(report))).collect();
-        writeln!(out, "{}", serde_json::to_string(&json)?)?;
+        let heads = measured.iter().map(|(name, measured)| (*name, HeadJson::new(measured))).collect();
+        writeln!(out, "{}", serde_json::to_string(&Json { model: classifier.model().resource_name(), heads })?)?;
         return Ok(());
     }
-    for (name, report) in &reports {
-        print(&mut out, name, report)?;
+    for (name, measured) in &measured {
+        print(&mut out, name, measured)?;
     }
     Ok(())
 }
 
-fn topic(classifier: &Classifier, articles: &[LabelledArticle], answers: &[Option<Answer>]) -> Report {
+/// How well a head does.
+struct Measured {
+    articles: usize,
+    report: Report,
+    /// 95 % of macro-F1.
+    interval: (f64, f64),
+}
+
+fn topic(classifier: &Classifier, articles: &[LabelledArticle], answers: &[Option<Answer>]) -> anyhow::Result<Measured> {
     let outcomes: Vec<Outcome<'_>> = articles
         .iter()
         .zip(answers)
@@ -73,12 +84,11 @@ fn topic(classifier: &Classifier, articles: &[LabelledArticle], answers: &[Optio
             probability: answer.as_ref().map_or(0.0, |answer| answer.topic.probability),
         })
         .collect();
-    warn_unknown("topic", &classifier.model().topic, &outcomes);
-    report(&outcomes, &labels(&classifier.model().topic))
+    measure("topic", &classifier.model().topic, &outcomes)
 }
 
 /// Over the articles that have a stance; where the model gave none, it is wrong.
-fn stance(head: &Head, articles: &[LabelledArticle], answers: &[Option<Answer>]) -> Report {
+fn stance(head: &Head, articles: &[LabelledArticle], answers: &[Option<Answer>]) -> anyhow::Result<Measured> {
     let outcomes: Vec<Outcome<'_>> = articles
         .iter()
         .zip(answers)
@@ -91,32 +101,34 @@ fn stance(head: &Head, articles: &[LabelledArticle], answers: &[Option<Answer>])
             })
         })
         .collect();
-    warn_unknown("stance", head, &outcomes);
-    report(&outcomes, &labels(head))
+    measure("stance", head, &outcomes)
 }
 
-fn labels(head: &Head) -> Vec<&str> {
-    head.labels.iter().map(String::as_str).collect()
-}
-
-fn warn_unknown(name: &str, head: &Head, outcomes: &[Outcome<'_>]) {
-    let unknown: Vec<&str> =
-        outcomes.iter().map(|outcome| outcome.gold).filter(|gold| !head.labels.iter().any(|label| label == gold)).collect();
-    if let Some(first) = unknown.first() {
-        tracing::warn!(
-            head = name,
-            label = first,
-            articles = unknown.len(),
-            "labels that the model does not know count as wrong"
-        );
+fn measure(name: &str, head: &Head, outcomes: &[Outcome<'_>]) -> anyhow::Result<Measured> {
+    let labels: Vec<&str> = head.labels.iter().map(String::as_str).collect();
+    let mut unknown: BTreeMap<&str, usize> = BTreeMap::new();
+    outcomes.iter().filter(|outcome| !labels.contains(&outcome.gold)).for_each(|outcome| {
+        *unknown.entry(outcome.gold).or_default() += 1;
+    });
+    if !unknown.is_empty() && unknown.values().sum::<usize>() == outcomes.len() {
+        let (found, known) = (unknown.into_keys().take(MOST_NAMED).collect::<Vec<_>>().join(", "), labels.join(", "));
+        anyhow::bail!("{name}: the model knows none of the labels of the data ({found}); it knows {known}");
     }
+    for (label, articles) in unknown.into_iter().take(MOST_NAMED) {
+        tracing::warn!(head = name, label, articles, "a label that the model does not know counts as wrong");
+    }
+    Ok(Measured { articles: outcomes.len(), report: report(outcomes, &labels), interval: interval(outcomes) })
 }
 
-fn print(out: &mut impl Write, name: &str, report: &Report) -> anyhow::Result<()> {
-    let Report { macro_f1, accuracy, interval: (low, high), calibration_error, labels, confusion } = report;
+fn print(
+    out: &mut impl Write,
+    name: &str,
+    Measured { articles, report, interval: (low, high) }: &Measured,
+) -> anyhow::Result<()> {
+    let Report { macro_f1, accuracy, calibration_error, labels, confusion } = report;
     writeln!(
         out,
-        "{name}: macro-F1 {macro_f1:.3} [{low:.3}, {high:.3}], accuracy {accuracy:.3}, calibration error {calibration_error:.3}"
+        "{name}: macro-F1 {macro_f1:.3} [{low:.3}, {high:.3}], accuracy {accuracy:.3}, calibration error {calibration_error:.3}, n {articles}"
     )?;
     let width = labels.iter().map(|row| row.label.chars().count()).max().unwrap_or(0).max(22);
     for LabelScores { label, precision, recall, f1, support } in labels {
@@ -130,34 +142,47 @@ fn print(out: &mut impl Write, name: &str, report: &Report) -> anyhow::Result<()
     Ok(())
 }
 
-/// A report as JSON.
+/// All that is told, as JSON.
 #[derive(Serialize)]
 struct Json<'a> {
+    model: String,
+    #[serde(flatten)]
+    heads: BTreeMap<&'static str, HeadJson<'a>>,
+}
+
+#[derive(Serialize)]
+struct HeadJson<'a> {
+    articles: usize,
     macro_f1: f64,
     accuracy: f64,
-    labels: BTreeMap<&'a str, Row>,
+    labels: BTreeMap<&'a str, Row<'a>>,
     interval: (f64, f64),
     calibration_error: f64,
 }
 
 #[derive(Serialize)]
-struct Row {
+struct Row<'a> {
     precision: f64,
     recall: f64,
     f1: f64,
     support: usize,
+    /// How often each label was predicted for this one; under the empty name, how often none was.
+    predicted: BTreeMap<&'a str, usize>,
 }
 
-impl<'a> Json<'a> {
-    fn new(report: &'a Report) -> Self {
-        let row = |LabelScores { label, precision, recall, f1, support }: &'a LabelScores| {
-            (label.as_str(), Row { precision: *precision, recall: *recall, f1: *f1, support: *support })
+impl<'a> HeadJson<'a> {
+    fn new(Measured { articles, report, interval }: &'a Measured) -> Self {
+        let names: Vec<&str> = report.labels.iter().map(|row| row.label.as_str()).chain(std::iter::once("")).collect();
+        let row = |(LabelScores { label, precision, recall, f1, support }, counts): (&'a LabelScores, &'a Vec<usize>)| {
+            let predicted = names.iter().copied().zip(counts.iter().copied()).filter(|(_, count)| *count > 0).collect();
+            (label.as_str(), Row { precision: *precision, recall: *recall, f1: *f1, support: *support, predicted })
         };
         Self {
+            articles: *articles,
             macro_f1: report.macro_f1,
             accuracy: report.accuracy,
-            labels: report.labels.iter().map(row).collect(),
-            interval: report.interval,
+            labels: report.labels.iter().zip(&report.confusion).map(row).collect(),
+            interval: *interval,
             calibration_error: report.calibration_error,
         }
     }

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use super::explain::{Explanation, Weighing, explain};
-use super::head::{Head, InvalidPriors, Priors, greatest};
+use super::head::{self, Head, InvalidPriors, Priors, argmax};
 use super::role::{self, RoleScratch, RoleVerdict};
 use super::{LoadError, Model, doubt};
 use crate::features::{Document, Part, Reading, Scorer, ShapeTerms, Tally, Tokens};
@@ -248,7 +248,7 @@ impl Classifier {
         let Evidence { name, head, sums, explained } = *evidence;
         let bias = head.bias_with(&head.priors_from(name, &options.priors)?);
         let logits: Vec<f64> = sums.iter().zip(&bias).map(|(sum, bias)| sum + bias).collect();
-        let label = greatest(&logits);
+        let label = argmax(&logits);
         let explanation = match explained {
             Some((document, entries)) => {
                 explain(&Weighing { space: &self.model.document, head, label, document, entries }, options.max_contributions)
@@ -315,11 +315,8 @@ impl Model {
     ///
     /// [`InvalidPriors`], when a label is unknown or a head's priors are incomplete or wrong.
     pub fn check_priors(&self, priors: &Priors) -> Result<(), InvalidPriors> {
-        let known: Vec<&str> = self.heads().flat_map(|(_, head)| head.labels.iter().map(String::as_str)).collect();
-        if let Some(label) = priors.keys().find(|label| !known.contains(&label.as_str())) {
-            return Err(InvalidPriors::UnknownLabel { label: label.clone(), labels: known.join(", ") });
-        }
-        self.heads().try_for_each(|(name, head)| head.priors_from(name, priors).map(|_| ()))
+        let heads: Vec<(&str, &[String])> = self.heads().map(|(name, head)| (name, head.labels.as_slice())).collect();
+        head::check_priors(&heads, priors)
     }
 }
 

@@ -99,30 +99,53 @@ impl Head {
     ///
     /// # Errors
     ///
-    /// [`InvalidPriors`], when a label is left out, a value is no probability, or they don't add up to 1. Labels
-    /// of other heads are passed over.
+    /// Those of [`priors_for`].
     pub fn priors_from(&self, head: &str, given: &Priors) -> Result<Vec<f64>, InvalidPriors> {
-        if !self.labels.iter().any(|label| given.contains_key(label)) {
-            return Ok(self.priors.clone());
-        }
-        let mut priors = Vec::with_capacity(self.labels.len());
-        for label in &self.labels {
-            let Some(value) = given.get(label).copied() else {
-                let (missing, labels) = (label.clone(), self.labels.join(", "));
-                return Err(InvalidPriors::Missing { missing, head: head.into(), labels });
-            };
-            if !(value > 0.0 && value < 1.0) {
-                return Err(InvalidPriors::OutOfRange { label: label.clone(), value });
-            }
-            priors.push(value);
-        }
-        let sum: f64 = priors.iter().sum();
-        if (sum - 1.0).abs() > 1e-3 {
-            return Err(InvalidPriors::Sum { head: head.into(), sum });
-        }
-        priors.iter_mut().for_each(|prior| *prior /= sum);
-        Ok(priors)
+        Ok(priors_for((head, &self.labels), given)?.unwrap_or_else(|| self.priors.clone()))
     }
+}
+
+/// The priors of `given` for the `labels` of a head, in their order; none where it names none of them.
+///
+/// # Errors
+///
+/// [`InvalidPriors`], when a label is left out, a value is no probability, or they don't add up to 1. Labels
+/// of other heads are passed over.
+pub fn priors_for((head, labels): (&str, &[String]), given: &Priors) -> Result<Option<Vec<f64>>, InvalidPriors> {
+    if !labels.iter().any(|label| given.contains_key(label)) {
+        return Ok(None);
+    }
+    let mut priors = Vec::with_capacity(labels.len());
+    for label in labels {
+        let Some(value) = given.get(label).copied() else {
+            let (missing, labels) = (label.clone(), labels.join(", "));
+            return Err(InvalidPriors::Missing { missing, head: head.into(), labels });
+        };
+        if !(value > 0.0 && value < 1.0) {
+            return Err(InvalidPriors::OutOfRange { label: label.clone(), value });
+        }
+        priors.push(value);
+    }
+    let sum: f64 = priors.iter().sum();
+    if (sum - 1.0).abs() > 1e-3 {
+        return Err(InvalidPriors::Sum { head: head.into(), sum });
+    }
+    priors.iter_mut().for_each(|prior| *prior /= sum);
+    Ok(Some(priors))
+}
+
+/// Checks priors against the labels of all `heads`, each with its name.
+///
+/// # Errors
+///
+/// [`InvalidPriors`], when no head has a label, or a head's priors are incomplete or wrong.
+pub fn check_priors(heads: &[(&str, &[String])], priors: &Priors) -> Result<(), InvalidPriors> {
+    let known = || heads.iter().flat_map(|(_, labels)| labels.iter());
+    if let Some(label) = priors.keys().find(|label| !known().any(|known| known == *label)) {
+        let labels = known().map(String::as_str).collect::<Vec<_>>().join(", ");
+        return Err(InvalidPriors::UnknownLabel { label: label.clone(), labels });
+    }
+    heads.iter().try_for_each(|head| priors_for(*head, priors).map(|_| ()))
 }
 
 /// exp(z) / Σ exp(z), computed from the greatest z down so that nothing overflows.
@@ -136,7 +159,7 @@ pub fn softmax(logits: impl Iterator<Item = f64> + Clone) -> Vec<f64> {
 
 /// The index of the greatest value; the first of equals.
 #[must_use]
-pub fn greatest(values: &[f64]) -> usize {
+pub fn argmax(values: &[f64]) -> usize {
     values
         .iter()
         .enumerate()

@@ -104,7 +104,7 @@ pub struct Training {
     pub started_from: Option<String>,
 }
 
-/// Scores of one head on articles held out from it.
+/// Scores of one head on articles held out from it, with equal priors; the temperature is that which was fitted on them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HeadScores {
@@ -114,7 +114,7 @@ pub struct HeadScores {
     pub macro_f1: f64,
     /// Share of rows that got their label.
     pub accuracy: f64,
-    /// Expected calibration error of the winning probability over 15 equal bins, after calibration.
+    /// Expected calibration error of the winning probability over 15 equal bins, with the labels' frequencies in these rows as priors.
     pub calibration_error: f64,
 }
 

@@ -15,7 +15,7 @@ use std::ops::Range;
 
 use foldhash::fast::FixedState;
 
-use super::head::{Head, greatest};
+use super::head::{Head, argmax};
 use crate::features::shape::{Page, Shapes};
 use crate::features::{Part, Reading, Scorer, ShapeTerms, Space, Tally, Tokens};
 use crate::page::{self, Passage};
@@ -117,7 +117,7 @@ impl RoleHead {
             if is_noise {
                 probabilities[body] = 0.0;
             }
-            let kind = self.head.labels[if is_noise { greatest(&probabilities) } else { body }].clone();
+            let kind = self.head.labels[if is_noise { argmax(&probabilities) } else { body }].clone();
             verdicts.push(RoleVerdict { passage: passage.clone(), is_noise, kind, noise_probability });
         }
         mark_repeated(page, &mut verdicts);

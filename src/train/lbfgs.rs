@@ -80,9 +80,11 @@ pub fn minimise(
     let mut value = evaluate(&parameters, &mut gradient);
     let (mut trial, mut trial_gradient) = (parameters.clone(), gradient.clone());
     let mut history: VecDeque<Step> = VecDeque::with_capacity(HISTORY);
+    // Memory for the next step.
+    let mut spare: Option<(Vec<f32>, Vec<f32>)> = None;
     let mut iterations = 0;
     let mut short_of_tolerance = None;
-    while greatest(&gradient) > limits.tolerance {
+    while max_norm(&gradient) > limits.tolerance {
         if iterations == limits.max_iterations {
             short_of_tolerance = Some("no more iterations were allowed");
             break;
@@ -120,21 +122,24 @@ pub fn minimise(
             short_of_tolerance = Some("no step makes it smaller");
             break;
         }
-        let mut oldest = if history.len() == HISTORY { history.pop_front() } else { None };
-        let (mut moved, mut bent) = oldest.take().map_or_else(<(Vec<f32>, Vec<f32>)>::default, |step| (step.moved, step.bent));
+        let (mut moved, mut bent) = spare.take().unwrap_or_default();
         difference(&mut moved, &trial, &parameters);
         difference(&mut bent, &trial_gradient, &gradient);
         let product = dot(&moved, &bent, |moved, bent| f64::from(moved) * f64::from(bent));
         // Where a function is flat, rounding alone decides how it bends.
         let rounding = BENT * norm(&moved) * norm(&bent);
         if product > rounding && product.is_finite() {
+            let oldest = if history.len() == HISTORY { history.pop_front() } else { None };
+            spare = oldest.map(|step| (step.moved, step.bent));
             history.push_back(Step { moved, bent, rho: 1.0 / product });
+        } else {
+            spare = Some((moved, bent));
         }
         std::mem::swap(&mut parameters, &mut trial);
         std::mem::swap(&mut gradient, &mut trial_gradient);
         iterations += 1;
     }
-    let gradient = greatest(&gradient);
+    let gradient = max_norm(&gradient);
     Minimum { parameters, iterations, gradient, short_of_tolerance }
 }
 
@@ -188,9 +193,10 @@ fn norm(of: &[f32]) -> f64 {
     libm::sqrt(dot(of, of, |left, right| f64::from(left) * f64::from(right)))
 }
 
-/// The greatest component, whatever its sign.
-fn greatest(of: &[f64]) -> f64 {
-    of.par_iter().with_min_len(CHUNK).map(|component| component.abs()).reduce(|| 0.0, f64::max)
+/// The greatest component, whatever its sign; infinite where one is no number.
+fn max_norm(of: &[f64]) -> f64 {
+    let size = |component: &f64| if component.is_nan() { f64::INFINITY } else { component.abs() };
+    of.par_iter().with_min_len(CHUNK).map(size).reduce(|| 0.0, f64::max)
 }
 
 /// Σ term(left, right).
@@ -259,7 +265,15 @@ mod tests {
         let short = minimise(vec![-1.2, 1.0], &[1.0, 1.0], Limits { max_iterations: 3, ..limits }, rosenbrock);
         assert_eq!((short.iterations, short.short_of_tolerance), (3, Some("no more iterations were allowed")));
         assert!(short.gradient > 1e-8);
-        // A value that is no number makes nothing smaller.
+        // A gradient that is no number is not small, and a value that is none makes nothing smaller.
+        let lost = minimise(vec![0.0], &[1.0], limits, |_, gradient| {
+            gradient[0] = f64::NAN;
+            0.0
+        });
+        assert_eq!(
+            (lost.iterations, lost.gradient, lost.short_of_tolerance),
+            (0, f64::INFINITY, Some("no step makes it smaller"))
+        );
         let never = minimise(vec![0.0], &[1.0], limits, |_, gradient| {
             gradient[0] = 1.0;
             f64::NAN

@@ -23,7 +23,7 @@ use super::store::{Corpus, Labels};
 use super::vectors::{Vectors, vectors};
 use super::{Progress, role};
 use crate::features::{Block, BlockConfig, BlockKind, Field, Lexicon, Space, SparseMatrix};
-use crate::model::head::{InvalidPriors, Priors};
+use crate::model::head::{InvalidPriors, Priors, check_priors};
 use crate::model::{ClassWeights, Head, HeadSettings, LoadError, Model, Thresholds, Training, file};
 use crate::spill::Memory;
 
@@ -238,7 +238,6 @@ pub fn train(params: &TrainParams, corpus: Corpus, pages: &[MarkedPage], progres
         role,
         thresholds: Thresholds { doubt, ..Thresholds::default() },
     };
-    model.check_priors(&params.priors)?;
     Ok(Trained { model, fittings })
 }
 
@@ -286,7 +285,11 @@ impl Heads<'_> {
         let Self { params, labels: all, has_body, space, matrix, progress } = self;
         let of = |row: usize| label(&all[row]).filter(|_| has_body[row]);
         let chosen: Vec<usize> = (0..all.len()).filter(|row| of(*row).is_some()).collect();
-        let labels: Vec<String> = counts(chosen.iter().filter_map(|row| of(*row))).into_keys().map(str::to_owned).collect();
+        let counts = counts(chosen.iter().filter_map(|row| of(*row)));
+        if name == "topic" {
+            check_noise(params.noise_label.as_deref(), &counts)?;
+        }
+        let labels: Vec<String> = counts.into_keys().map(str::to_owned).collect();
         let target = |label: &str| labels.binary_search_by(|other| other.as_str().cmp(label)).ok();
         let group = |row: &'_ usize| all[*row].group.as_deref().unwrap_or(&all[*row].id);
         let rows = Rows {
@@ -310,6 +313,16 @@ impl Heads<'_> {
         tracing::info!(head = name, rows, iterations, temperature, "head fitted");
         fitting.search = found;
         Ok((head, fitting))
+    }
+}
+
+/// Checks that the noise label still has an article where those without any body are left out.
+fn check_noise(noise_label: Option<&str>, topics: &BTreeMap<&str, usize>) -> Result<(), TrainError> {
+    match noise_label.filter(|noise| !topics.contains_key(noise)) {
+        Some(noise) => Err(TrainError::Setting(format!(
+            "the role head takes every passage of all articles of the noise label {noise:?} for noise, so that none is left to learn from"
+        ))),
+        None => Ok(()),
     }
 }
 
@@ -353,6 +366,9 @@ fn check(params: &TrainParams, articles: &[Labels]) -> Result<(), TrainError> {
     if !stances.is_empty() {
         check_labels("stance", &stances)?;
     }
+    let names = |counts: BTreeMap<&str, usize>| counts.into_keys().map(str::to_owned).collect::<Vec<_>>();
+    let (topics, stances) = (names(topics), names(stances));
+    check_priors(&[("topic", &topics), ("stance", &stances)], &params.priors)?;
     LogisticParams::new(2)
         .c(params.c)
         .tolerance(params.tolerance)

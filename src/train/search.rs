@@ -1,9 +1,8 @@
 //! A search for a head's C and class weights, by cross-validation over groups.
 //!
-//! Every point of a grid is fitted on the folds that calibration uses, which share features. On each fold, for each choice of class
-//! weights, C ascends, and each fit starts from that of the C before, as glmnet's do (Friedman, Hastie & Tibshirani 2010, section 2.5). Where a
-//! fit starts changes no score beyond the solver's tolerance, and the head that is kept is fitted anew: it is the one that its
-//! settings give without a search.
+//! Every point of a grid is fitted on the folds that calibration uses, which share features. Each fit begins at zero: from the point with the C before it would be
+//! found sooner, but the greater C is, the less of the penalty the solver's tolerance lets it see, and of a large one it would make a copy of the
+//! one before. The head that is kept is the one that its settings give without a search.
 //!
 //! **Scores.** A fold is scored as the model would answer: at the temperature that the other folds give, with equal priors. (Without a
 //! temperature a large C looks worse than it is: its logits are too large, which calibration heals.) *Log loss* is the mean over the labels
@@ -18,15 +17,15 @@
 //! share articles to learn from, so that a standard error over them is too small rather than too large (Bengio & Grandvalet 2004); it
 //! is a measure for ties, no test.
 
+use linfa::traits::Fit;
 use ndarray::{Axis, concatenate};
 use rayon::prelude::*;
 
 use super::Progress;
-use super::fit::{Fold, Rows, outcomes};
+use super::fit::{Fold, Rows, scores};
 use super::run::{TrainError, TrainParams};
 use super::solver::SolverError;
-use crate::evaluate::report;
-use crate::model::{ClassWeights, HeadSettings, OutOfFold, calibration};
+use crate::model::{ClassWeights, HeadScores, HeadSettings, OutOfFold, calibration};
 
 /// The points that are tried: each C with each choice of class weights.
 #[derive(Debug, Clone, PartialEq)]
@@ -184,49 +183,34 @@ pub(super) fn search(
         )));
     }
     progress.pieces(&format!("searching settings of the {} head", rows.head), grid.points() * folds.len());
-    let paths: Vec<(ClassWeights, &Fold)> =
-        grid.class_weights.iter().flat_map(|weights| folds.iter().map(|fold| (*weights, fold))).collect();
-    let predicted: Vec<Vec<(u64, OutOfFold)>> = params
-        .try_each(&paths, |(class_weights, fold)| path(params, &grid.cs, *class_weights, (rows, fold), progress))
-        .map_err(|source| rows.unsolved(params, source))?;
-    let iterations = predicted.iter().flatten().map(|(iterations, _)| iterations).sum();
     let points: Vec<(f64, ClassWeights)> =
         grid.class_weights.iter().flat_map(|weights| grid.cs.iter().map(|c| (*c, *weights))).collect();
-    let scores: Vec<Vec<Scores>> = (0..points.len())
-        .into_par_iter()
-        .map(|point| {
-            let (weights, c) = (point / grid.cs.len(), point % grid.cs.len());
-            let of = &predicted[weights * folds.len()..][..folds.len()];
-            score(&of.iter().map(|path| &path[c].1).collect::<Vec<_>>(), &rows.labels)
-        })
+    let fits: Vec<((f64, ClassWeights), &Fold)> =
+        points.iter().flat_map(|point| folds.iter().map(|fold| (*point, fold))).collect();
+    let predicted: Vec<(u64, OutOfFold)> = params
+        .try_each(&fits, |(point, fold)| predict(params, *point, (rows, fold)).inspect(|_| progress.advance()))
+        .map_err(|source| rows.unsolved(params, source))?;
+    let iterations = predicted.iter().map(|(iterations, _)| iterations).sum();
+    let scores: Vec<Vec<Scores>> = predicted
+        .par_chunks(folds.len())
+        .map(|of_point| score(&of_point.iter().map(|(_, predicted)| predicted).collect::<Vec<_>>(), &rows.labels))
         .collect();
     Ok(Search { iterations, folds: folds.len(), ..choose(&points, &scores) })
 }
 
-/// Fits one fold for each C, and predicts what it holds out; with the iterations of each.
-fn path(
+/// Fits a point on one fold, and predicts what it holds out; with the iterations that it took.
+fn predict(
     params: &TrainParams,
-    cs: &[f64],
-    class_weights: ClassWeights,
+    (c, class_weights): (f64, ClassWeights),
     (rows, fold): (&Rows<'_>, &Fold),
-    progress: &dyn Progress,
-) -> Result<Vec<(u64, OutOfFold)>, SolverError> {
-    let data = rows.data(&fold.kept);
-    let mut before = None;
-    let mut predicted = Vec::with_capacity(cs.len());
-    for c in cs {
-        let settings = HeadSettings { c: *c, class_weights, chosen_from: None };
-        let model = rows.solver(params, &settings)?.fit_from(&data, before.as_ref())?;
-        predicted.push((model.iterations, rows.predict(&model, &fold.held_out)?));
-        before = Some(model);
-        progress.advance();
-    }
-    Ok(predicted)
+) -> Result<(u64, OutOfFold), SolverError> {
+    let settings = HeadSettings { c, class_weights, chosen_from: None };
+    let model = rows.solver(params, &settings)?.fit(&rows.data(&fold.kept))?;
+    Ok((model.iterations, rows.predict(&model, &fold.held_out)?))
 }
 
 /// The scores of each fold, at the temperature of the others.
 fn score(folds: &[&OutOfFold], labels: &[String]) -> Vec<Scores> {
-    let order: Vec<&str> = labels.iter().map(String::as_str).collect();
     let of = |(at, fold): (usize, &&OutOfFold)| {
         let others: Vec<&OutOfFold> =
             folds.iter().enumerate().filter(|(other, _)| *other != at).map(|(_, other)| *other).collect();
@@ -237,8 +221,8 @@ fn score(folds: &[&OutOfFold], labels: &[String]) -> Vec<Scores> {
             labels: others.iter().flat_map(|other| other.labels.iter().copied()).collect(),
         };
         let temperature = calibration::temperature(&others);
-        let report = report(&outcomes(fold, temperature, labels), &order);
-        Scores { log_loss: log_loss(fold, temperature), macro_f1: report.macro_f1, calibration_error: report.calibration_error }
+        let HeadScores { macro_f1, calibration_error, .. } = scores(fold, temperature, labels);
+        Scores { log_loss: log_loss(fold, temperature), macro_f1, calibration_error }
     };
     folds.iter().enumerate().map(of).collect()
 }

@@ -32,7 +32,7 @@ use super::lbfgs::{Limits, Minimum, minimise, squares};
 use super::products::{self, Product};
 use crate::features::SparseRows;
 use crate::model::ClassWeights;
-use crate::model::head::greatest;
+use crate::model::head::argmax;
 
 /// Blocks that rows are cut into for summing; more threads than this bring nothing. The greater number is for so many rows that to sum up the
 /// blocks is little beside them.
@@ -257,7 +257,7 @@ impl PredictInplace<SparseRows<'_>, Array1<usize>> for LinearModel {
     fn predict_inplace(&self, rows: &SparseRows<'_>, labels: &mut Array1<usize>) {
         let mut cursor = rows.matrix.cursor();
         for (label, row) in labels.iter_mut().zip(&rows.rows) {
-            *label = cursor.row(*row).map_or(usize::MAX, |row| greatest(&self.logits(row.entries())));
+            *label = cursor.row(*row).map_or(usize::MAX, |row| argmax(&self.logits(row.entries())));
         }
     }
 

@@ -11,6 +11,7 @@ use depeche::spill::Memory;
 use depeche::train::{
     Corpus, FieldNames, Fitting, LabelledArticle, MarkedPage, SearchParams, TrainParams, Trained, corpus, pages, train,
 };
+use rand_mt::Mt;
 
 /// One article in twelve.
 static ARTICLES: LazyLock<Vec<LabelledArticle>> = LazyLock::new(|| {
@@ -261,4 +262,38 @@ fn one_fold_held_out_calibrates_on_that_fold_alone() {
     let too_many = TrainParams { held_out_folds: 6, ..params };
     let error = train(&too_many, Corpus::in_memory(ARTICLES.clone()), &[], &()).unwrap_err();
     assert_eq!(error.to_string(), "6 folds to hold out: there are 5 calibration folds");
+}
+
+/// Articles whose words tell of which pair they are, and nothing of their label, which was drawn for each pair.
+fn pairs_with_drawn_labels(pairs: u32) -> Vec<LabelledArticle> {
+    let mut random = Mt::new(7);
+    let mut name = || -> String { (0..7).map(|_| char::from(b'a' + u8::try_from(random.next_u32() % 26).unwrap())).collect() };
+    let mut labels = Mt::new(11);
+    let pair = |pair: u32| {
+        let words: Vec<String> = (0..12).map(|_| name()).collect();
+        let topic = if labels.next_u32().is_multiple_of(2) { "tails" } else { "heads" };
+        let article = |at: u32| LabelledArticle {
+            title: String::new(),
+            text: words.join(" "),
+            topic: topic.into(),
+            stance: None,
+            id: format!("{pair}-{at}"),
+            group: Some(format!("{pair}")),
+            source: (Path::new("drawn").into(), 1),
+        };
+        [article(0), article(1)]
+    };
+    (0..pairs).flat_map(pair).collect()
+}
+
+#[test]
+fn what_only_held_out_articles_could_tell_is_not_known_however_loose_the_solver_is() {
+    let params = TrainParams { c: 1000.0, tolerance: 1e-3, ..TrainParams::default() };
+    let Trained { model, fittings } = train(&params, Corpus::in_memory(pairs_with_drawn_labels(300)), &[], &()).unwrap();
+    let scores = model.training.topic.unwrap();
+    // As good as a coin: of 300 pairs half, give or take 9 (a standard deviation); 40 are more than four of them.
+    assert!((scores.accuracy - 0.5).abs() < 40.0 / 300.0, "{scores:?}");
+    assert!(fittings[0].iterations > 0);
+    // Logits that tell nothing are cooled until they hardly differ.
+    assert!(model.topic.temperature > 3.0, "{}", model.topic.temperature);
 }
