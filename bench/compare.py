@@ -1,7 +1,7 @@
 """Measures depeche, scikit-learn and fastText on one data set; compare.sh prepares and calls it.
 
 Rows whose title and text have a hash that five divides are held out, about a fifth; the rest is trained on. So the split is the
-same every time, and a text that stands twice is never on both sides. In every round each system is trained, then each scores.
+same every time, and a text that appears twice is never on both sides. In every round each system is trained, then each scores.
 
 - training: for depeche the whole command, with starting, reading the data and writing the model; for the peers the same
   without the start of Python and its imports. Each in a process of its own; memory is the peak of that process.
@@ -91,7 +91,7 @@ def rows(file):
                 except json.JSONDecodeError as error:
                     fail(f"{where}: no JSON: {error}")
                 if not isinstance(row, dict):
-                    fail(f"{where}: no JSON object")
+                    fail(f"{where}: not a JSON object")
                 yield where, row
     except UnicodeDecodeError as error:
         fail(f"{file}: not UTF-8: {error.reason}")

@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::Args;
 use rayon::prelude::*;
-use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use tonic::Code;
 
 use super::{ModelArgs, person};
 use crate::model::{Article, Classifier, Options};
 use crate::service::convert::{check_article, check_options, classify};
+use crate::service::errors::shown;
 use crate::service::{Limits, pb};
 
 /// Lines that are classified together, on all cores.
@@ -25,7 +25,7 @@ const BUFFER: usize = 1 << 20;
 /// Labels a page, or a stream of articles
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  echo 'Le chef d’état-major est arrivé à Niamey.' | depeche classify\n  echo '{\"id\": \"1\", \
+    after_help = "Examples:\n  echo 'Les armées du Niger et de l’Algérie ont signé un accord de formation.' | depeche classify\n  echo '{\"id\": \"1\", \
                   \"text\": \"Le sommet s’est ouvert à Alger.\"}' | depeche classify --jsonl"
 )]
 pub struct ClassifyArgs {
@@ -38,13 +38,14 @@ pub struct ClassifyArgs {
     #[arg(long, default_value = "", hide_default_value = true, conflicts_with = "jsonl")]
     title: String,
     /// Print one ClassifyResponse in proto3 JSON form
-    #[arg(long, conflicts_with = "jsonl")]
+    #[arg(long, conflicts_with = "jsonl", group = "format")]
     json: bool,
-    /// Read objects with id, title and text, one a line; print one ClassifyResponse a line
-    #[arg(long)]
+    /// Read objects with id, title and text, one a line; print one ClassifyResponse a line, with offsets in bytes of UTF-8. A line that can't be classified
+    /// gives an object with an error in its place
+    #[arg(long, group = "format")]
     jsonl: bool,
     /// With --json or --jsonl: explain each prediction by at most this many contributions
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(i32).range(0..=1000))]
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "format", allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(0..=1000))]
     max_contributions: i32,
 }
 
@@ -100,14 +101,6 @@ fn answer(classifier: &Classifier, article: &pb::Article, max_contributions: i32
     }
     let all: Vec<String> = violations.iter().map(|violation| format!("{}: {}", violation.field, violation.description)).collect();
     Err(all.join("; "))
-}
-
-/// A line of the filter's input.
-#[derive(Deserialize)]
-struct Line {
-    #[serde(default)]
-    title: Option<String>,
-    text: String,
 }
 
 /// What a line of the filter's input became.
@@ -166,27 +159,34 @@ fn answer_line(classifier: &Classifier, max_contributions: i32, number: usize, l
     };
     let mark = if number == 1 { "\u{feff}".as_bytes() } else { b"" };
     let line = line.strip_prefix(mark).unwrap_or(line);
-    let mut object: serde_json::Map<String, serde_json::Value> = match serde_json::from_slice(line.trim_ascii()) {
+    let line = line.trim_ascii();
+    if line.is_empty() {
+        return failed(None, "blank; expected a JSON object".to_owned());
+    }
+    let mut object: serde_json::Map<String, Value> = match serde_json::from_slice(line) {
         Ok(object) => object,
-        Err(error) => return failed(None, format!("no JSON object: {error}")),
+        // It takes each line for a text of its own.
+        Err(error) => return failed(None, format!("not a JSON object: {error}").replace(" at line 1 column ", " at column ")),
     };
     let id = match object.remove("id").unwrap_or_default() {
-        serde_json::Value::String(id) => Some(id),
-        serde_json::Value::Number(id) if !id.is_f64() => Some(id.to_string()),
-        serde_json::Value::Null => None,
-        other @ (serde_json::Value::Number(_)
-        | serde_json::Value::Bool(_)
-        | serde_json::Value::Array(_)
-        | serde_json::Value::Object(_)) => {
+        Value::String(id) => Some(id),
+        Value::Number(id) if !id.is_f64() => Some(id.to_string()),
+        Value::Null => None,
+        other @ (Value::Number(_) | Value::Bool(_) | Value::Array(_) | Value::Object(_)) => {
             return failed(None, format!("id: {other} is neither a string nor an integer"));
         }
     };
-    let line: Line = match serde_json::from_value(object.into()) {
-        Ok(line) => line,
-        Err(error) => return failed(id, error.to_string()),
+    let mut string = |field: &str| match object.remove(field) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(string)) => Ok(Some(string)),
+        Some(other) => Err(format!("{field}: {} is not a string", shown(&other.to_string()))),
     };
-    let article_id = id.clone().unwrap_or_default();
-    let article = pb::Article { article_id, title: line.title.unwrap_or_default(), text: line.text };
+    let fields = string("title").and_then(|title| Ok((title, string("text")?)));
+    let (title, text) = match fields.and_then(|(title, text)| Ok((title, text.ok_or("text: missing")?))) {
+        Ok((title, text)) => (title.unwrap_or_default(), text),
+        Err(message) => return failed(id, message),
+    };
+    let article = pb::Article { article_id: id.clone().unwrap_or_default(), title, text };
     let response = answer(classifier, &article, max_contributions);
     match response.and_then(|response| serde_json::to_string(&response).map_err(|error| error.to_string())) {
         Ok(json) => Answered { json, is_error: false },

@@ -29,11 +29,12 @@ pub struct EvaluateArgs {
     data: Vec<PathBuf>,
     #[command(flatten)]
     model: ModelArgs,
-    #[command(flatten)]
-    fields: FieldArgs,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+    // Last, since its heading is for all that follows.
+    #[command(flatten)]
+    fields: FieldArgs,
 }
 
 pub(super) fn run(args: &EvaluateArgs) -> anyhow::Result<()> {

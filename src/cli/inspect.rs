@@ -11,10 +11,12 @@ use crate::model::{Classifier, DoubtLimits, Head, HeadScores, HeadSettings, Mode
 
 /// Describes a model file
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  depeche inspect --terms 20\n  depeche inspect --server 127.0.0.1:50052")]
+#[command(
+    after_help = "Examples:\n  depeche inspect --terms 20\n\nWhere a server with --shadow and --admin-listen 127.0.0.1:50052 runs:\n  depeche inspect --server 127.0.0.1:50052"
+)]
 pub struct InspectArgs {
     /// The model file; without it the model that is compiled into the program
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", env = "DEPECHE_MODEL")]
     model: Option<PathBuf>,
     /// Terms shown for each label
     #[arg(long, value_name = "N", default_value_t = 12)]
@@ -23,7 +25,7 @@ pub struct InspectArgs {
     #[arg(long, value_name = "FILE")]
     upgrade: Option<PathBuf>,
     /// Ask a running server, by its admin listener, where its shadow model differs from the one that answers
-    #[arg(long, value_name = "ADDRESS:PORT", conflicts_with_all = ["model", "upgrade", "terms"])]
+    #[arg(long, value_name = "ADDRESS:PORT", conflicts_with_all = ["upgrade", "terms"])]
     server: Option<String>,
     /// A file with a bearer token of scope admin, where the server asks for one
     #[arg(long, value_name = "FILE", requires = "server")]

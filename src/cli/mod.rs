@@ -13,6 +13,7 @@ pub mod telemetry;
 pub mod train;
 
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -20,6 +21,7 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 
 use crate::model::{Classifier, Model, Priors};
+use crate::service::errors::chain;
 use crate::train::FieldNames;
 
 /// Labels French-language news pages: what is article and what is noise, its topic, the stance of its source.
@@ -57,7 +59,7 @@ impl ModelArgs {
             None => Classifier::built_in_model().context("the model that is compiled in")?,
         };
         if let Some(priors) = &self.priors {
-            model.set_priors(priors).context("--priors")?;
+            model.set_priors(priors).map_err(|error| Usage(format!("--priors: {error}")))?;
         }
         Ok(Classifier::new(model))
     }
@@ -106,12 +108,28 @@ fn parse_priors(text: &str) -> Result<Priors, String> {
     let mut priors = Priors::new();
     for part in text.split(',').filter(|part| !part.trim().is_empty()) {
         let (label, value) = part.rsplit_once('=').ok_or_else(|| format!("{part:?} is not of the form label=probability"))?;
-        let value = value.trim().parse().map_err(|_| format!("{value:?} is no number"))?;
+        let value = value.trim().parse().map_err(|_| format!("{value:?} is not a number"))?;
         if priors.insert(label.trim().to_owned(), value).is_some() {
-            return Err(format!("{:?} stands twice", label.trim()));
+            return Err(format!("{:?} appears twice", label.trim()));
         }
     }
     Ok(priors)
+}
+
+/// What was asked for can't be, whatever the data: exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(String);
+
+impl Usage {
+    fn of(error: &impl std::error::Error) -> anyhow::Error {
+        Self(chain(error)).into()
+    }
+}
+
+/// Parses an address to listen on.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "expected an IP address and a port, such as 127.0.0.1:50051; names are not looked up".to_owned())
 }
 
 /// Runs the command line and tells how it went.
@@ -141,7 +159,7 @@ pub fn main() -> ExitCode {
         }
         Err(error) => {
             let _ = writeln!(io::stderr(), "error: {error:#}");
-            ExitCode::FAILURE
+            if error.downcast_ref::<Usage>().is_some() { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
 }

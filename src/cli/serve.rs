@@ -5,15 +5,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
-use clap::builder::RangedU64ValueParser;
+use anyhow::Context;
+use clap::builder::{BoolishValueParser, RangedU64ValueParser};
 use clap::{Args, value_parser};
 use prometheus::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-use super::ModelArgs;
 use super::telemetry::TelemetryArgs;
+use super::{ModelArgs, Usage, address};
+use crate::service::connections::APART;
 use crate::service::reload::Source;
 use crate::service::server::{Config, Drain, Listeners, Order, Server};
 use crate::service::telemetry::Metrics;
@@ -21,26 +22,27 @@ use crate::service::tls::{Tls, TlsFiles};
 use crate::service::tokens::Tokens;
 use crate::service::{ConnectionLimits, Limits};
 
+/// Files that a server has open beside connections: listeners, standard streams, what it reads.
+const FILES: usize = 64;
+
 /// Serves a model over gRPC
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Example:\n  depeche serve --listen 127.0.0.1:50051\n  grpcurl -plaintext -d '{\"article\": {\"text\": \"Le chef \
-                  d’état-major est arrivé à Niamey.\"}}' \\\n    127.0.0.1:50051 depeche.v1.ClassifierService/Classify\n\nSignals: \
-                  SIGTERM drains and stops, SIGINT (Ctrl-C) the same without the delay, a second one stops at once;\nSIGHUP reads model, \
-                  certificates and tokens anew."
-)]
+#[command(after_help = "Example:\n  depeche serve --listen 127.0.0.1:50051\nand in another terminal:\n  grpcurl -plaintext -d \
+                  '{\"article\": {\"text\": \"Les armées du Niger et de l’Algérie ont signé un accord de formation.\"}}' \\\n    127.0.0.1:50051 depeche.v1.ClassifierService/Classify\n\nSignals: \
+                  SIGTERM drains and stops, SIGINT (Ctrl-C) the same without the delay, and at once where it is stopping already;\nSIGHUP reads model, \
+                  certificates and tokens anew.")]
 pub struct ServeArgs {
     /// Where to listen; port 0 takes a free one, which the log names
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:50051", env = "DEPECHE_LISTEN")]
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:50051", value_parser = address, env = "DEPECHE_LISTEN")]
     listen: SocketAddr,
     /// Where to listen for those who operate the server: metrics at http://…/metrics, AdminService, health. Nowhere by default
-    #[arg(long, value_name = "ADDRESS:PORT", env = "DEPECHE_ADMIN_LISTEN")]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = address, env = "DEPECHE_ADMIN_LISTEN")]
     admin_listen: Option<SocketAddr>,
     /// Where to listen for health checks alone, always in plaintext and without tokens. Nowhere by default
-    #[arg(long, value_name = "ADDRESS:PORT", env = "DEPECHE_HEALTH_LISTEN")]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = address, env = "DEPECHE_HEALTH_LISTEN")]
     health_listen: Option<SocketAddr>,
     /// Listen beyond this machine without TLS and without tokens: whoever reaches the port may call
-    #[arg(long, env = "DEPECHE_INSECURE_LISTEN_ANYWHERE")]
+    #[arg(long, value_parser = BoolishValueParser::new(), env = "DEPECHE_INSECURE_LISTEN_ANYWHERE")]
     insecure_listen_anywhere: bool,
     #[command(flatten)]
     model: ModelArgs,
@@ -70,7 +72,7 @@ struct ReloadArgs {
     #[arg(long, value_name = "FILE", env = "DEPECHE_SHADOW")]
     shadow: Option<PathBuf>,
     /// Let a reload bring other labels than those served
-    #[arg(long, env = "DEPECHE_ALLOW_OTHER_LABELS")]
+    #[arg(long, value_parser = BoolishValueParser::new(), env = "DEPECHE_ALLOW_OTHER_LABELS")]
     allow_other_labels: bool,
 }
 
@@ -132,7 +134,7 @@ struct LimitArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Connections")]
 struct ConnectionArgs {
-    /// Connections at once; one more is closed
+    /// Connections at once; one more is closed. The listeners of admin and health have 64 of their own
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = within(1, 1_000_000), env = "DEPECHE_MAX_CONNECTIONS")]
     max_connections: usize,
     /// Calls at once on one connection
@@ -190,36 +192,44 @@ fn unless_zero(duration: Duration) -> Option<Duration> {
     (!duration.is_zero()).then_some(duration)
 }
 
+/// An error of usage, unless `holds`.
+fn usage(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), Usage> {
+    if holds { Ok(()) } else { Err(Usage(otherwise())) }
+}
+
 impl ServeArgs {
     /// Refuses to be reached from other machines without protection by accident.
-    fn check_exposure(&self) -> anyhow::Result<()> {
+    fn check_exposure(&self) -> Result<(), Usage> {
         let SecurityArgs { tls_certificate, tokens, .. } = &self.security;
         let is_protected = tls_certificate.is_some() || tokens.is_some() || self.insecure_listen_anywhere;
-        ensure!(
-            is_protected || self.listen.ip().is_loopback(),
-            "--listen {}: not a loopback address, and there is neither TLS (--tls-certificate) nor are there tokens (--tokens); \
-             --insecure-listen-anywhere listens without",
-            self.listen
-        );
+        usage(is_protected || self.listen.ip().is_loopback(), || {
+            let listen = self.listen;
+            format!(
+                "--listen {listen}: not a loopback address, and there is neither TLS (--tls-certificate) nor are there tokens \
+                     (--tokens); --insecure-listen-anywhere listens without"
+            )
+        })?;
         if let Some(admin) = self.admin_listen {
-            ensure!(
-                tokens.is_some() || self.insecure_listen_anywhere || admin.ip().is_loopback(),
-                "--admin-listen {admin}: not a loopback address, and there are no tokens (--tokens); --insecure-listen-anywhere listens \
-                 without"
-            );
+            usage(tokens.is_some() || self.insecure_listen_anywhere || admin.ip().is_loopback(), || {
+                format!(
+                    "--admin-listen {admin}: not a loopback address, and there are no tokens (--tokens); \
+                         --insecure-listen-anywhere listens without"
+                )
+            })?;
         }
         Ok(())
     }
 
-    fn limits(&self) -> anyhow::Result<Limits> {
+    fn limits(&self) -> Result<Limits, Usage> {
         let LimitArgs { max_text_bytes: text_bytes, max_title_bytes: title_bytes, .. } = self.limits;
         let ConnectionArgs { max_connections, max_connection_calls, max_header_bytes, .. } = self.connections;
         let request_bytes = self.limits.max_request_bytes;
-        ensure!(
-            text_bytes.saturating_add(title_bytes) < request_bytes,
-            "--max-request-bytes {request_bytes}: an article of --max-text-bytes {text_bytes} and --max-title-bytes {title_bytes} does not \
-             fit into it"
-        );
+        usage(text_bytes.saturating_add(title_bytes) < request_bytes, || {
+            format!(
+                "--max-request-bytes {request_bytes}: an article of --max-text-bytes {text_bytes} and --max-title-bytes {title_bytes} \
+                 does not fit into it"
+            )
+        })?;
         Ok(Limits {
             text_bytes,
             title_bytes,
@@ -248,7 +258,7 @@ impl ServeArgs {
     fn config(&self, traces: bool) -> anyhow::Result<Config> {
         let SecurityArgs { tls_certificate, tls_key, tls_client_ca, tokens } = &self.security;
         let DrainArgs { drain_delay: delay, drain_limit: limit } = self.drain;
-        ensure!(delay < limit, "--drain-delay {delay:?}: the limit, --drain-limit {limit:?}, would pass before it");
+        usage(delay < limit, || format!("--drain-delay {delay:?}: the limit, --drain-limit {limit:?}, would pass before it"))?;
         let tls = match (tls_certificate, tls_key) {
             (Some(certificate), Some(key)) => {
                 let files = TlsFiles { certificate: certificate.clone(), key: key.clone(), client_ca: tls_client_ca.clone() };
@@ -284,6 +294,30 @@ async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))
 }
 
+/// Lets the process open as many files as connections may need, where the system allows it: on many it would be a thousand. A server without files
+/// to open takes no connections and reads no models.
+#[cfg(unix)]
+fn allow_files(connections: usize) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let wanted = (connections + APART).saturating_add(FILES) as u64;
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current.is_none_or(|current| current >= wanted) {
+        return;
+    }
+    let allowed = maximum.map_or(wanted, |maximum| maximum.min(wanted));
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: Some(allowed), maximum });
+    if raised.is_err() || allowed < wanted {
+        tracing::warn!(
+            allowed = if raised.is_ok() { Some(allowed) } else { current },
+            wanted,
+            "the system allows fewer open files (ulimit -n) than --max-connections may need"
+        );
+    }
+}
+
+#[cfg(not(unix))]
+fn allow_files(_: usize) {}
+
 pub(super) fn run(args: &ServeArgs) -> anyhow::Result<()> {
     args.check_exposure()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
@@ -292,6 +326,7 @@ pub(super) fn run(args: &ServeArgs) -> anyhow::Result<()> {
         let _entered = runtime.enter();
         args.telemetry.start(args.admin_listen.map(|_| &registry))?
     };
+    allow_files(args.connections.max_connections);
     let served = runtime.block_on(serve(args, registry, (Metrics::new(telemetry.meter()), telemetry.traces())));
     telemetry.end();
     // Work that outlived the limit is left behind.

@@ -8,13 +8,13 @@ use anyhow::{Context, ensure};
 use clap::Args;
 
 use super::progress::Stages;
-use super::{FieldArgs, parse_priors};
+use super::{FieldArgs, Usage, parse_priors};
 use crate::features::Lexicon;
 use crate::model::file;
 use crate::model::{ClassWeights, HeadScores, Model, Priors};
 use crate::spill::Memory;
 use crate::train::search::{Edge, Point, Spread};
-use crate::train::{self as training, Corpus, Fitting, Progress, Search, SearchParams, TakenOver, TrainParams};
+use crate::train::{self as training, Corpus, Fitting, Progress, Search, SearchParams, TakenOver, TrainError, TrainParams};
 
 /// Trains a model from labelled articles
 #[derive(Debug, Args)]
@@ -36,10 +36,8 @@ pub struct TrainArgs {
     /// The model file to write
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    #[command(flatten)]
-    fields: FieldArgs,
     /// The model's name: lower-case letters, digits and hyphens
-    #[arg(long, value_name = "NAME", default_value = "depeche")]
+    #[arg(long, value_name = "NAME", default_value = "depeche", value_parser = name)]
     name: String,
     /// The topic label that means unrelated: articles that get it get no stance
     #[arg(long, value_name = "LABEL")]
@@ -51,7 +49,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "N,N,N", value_delimiter = ',', default_values_t = [0, 0, 0])]
     max_features: Vec<usize>,
     /// The weight of the data against the penalty on large weights, for topic and stance
-    #[arg(long, value_name = "NUMBER", default_value_t = 100.0)]
+    #[arg(long, value_name = "NUMBER", default_value_t = 100.0, value_parser = above_zero, allow_negative_numbers = true)]
     c: f64,
     /// What articles of rare labels weigh in topic and stance: balanced (each label weighs the same), square-root (in proportion to the
     /// root of its articles) or none (each article weighs the same). What labels are taken to be as frequent as, --priors says
@@ -60,22 +58,22 @@ pub struct TrainArgs {
     #[command(flatten)]
     search: SearchArgs,
     /// A model to start from: what it knows of the same terms and labels. Training ends in the same place, within the tolerance, and is there
-    /// sooner the more alike the data are
+    /// sooner the more alike the data are. Calibration starts at zero all the same
     #[arg(long, value_name = "FILE")]
     init: Option<PathBuf>,
     /// The solver is done when no component of the gradient is greater. From a hundred thousand articles on, 1e-4 gives as good a model in a third
     /// of the time
-    #[arg(long, value_name = "NUMBER", default_value_t = 1e-5)]
+    #[arg(long, value_name = "NUMBER", default_value_t = 1e-5, value_parser = above_zero, allow_negative_numbers = true)]
     tolerance: f64,
     /// The most iterations of the solver; not reaching the tolerance is an error
     #[arg(long, value_name = "N", default_value_t = 2000)]
     max_iterations: u64,
     /// How much an article's lead (title and first 60 words) counts beside the article for the topic, 0 to 1; 0: not at all.
     /// A third makes short texts, and those that begin with their subject, more often right
-    #[arg(long, value_name = "NUMBER", default_value_t = 0.0)]
+    #[arg(long, value_name = "NUMBER", default_value_t = 0.0, value_parser = lead_weight, allow_negative_numbers = true)]
     lead_weight: f32,
     /// Folds of the cross-validation that calibrates the probabilities; 0: no calibration
-    #[arg(long, value_name = "N", default_value_t = 5)]
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = folds)]
     calibration_folds: usize,
     /// How many of these folds are held out in turn for topic and stance, and calibrated on; 0: all. Each takes nearly as long as the model itself, and with
     /// a hundred thousand articles one tells enough
@@ -83,7 +81,7 @@ pub struct TrainArgs {
     held_out_folds: usize,
     /// Memory for texts, counted terms and vectors, such as 6G or 800M, at least 256M; what does not fit goes to temporary files, up to five times the size of the
     /// texts. The model is the same to the last byte. Beyond it come some 300 bytes an article, 40 MB a thread, the weights
-    /// while they are fitted (see --max-features), and CSV and TSV files, which are read as a whole. As much as it takes by default
+    /// while they are fitted (see --max-features), and CSV and TSV files, which are read as a whole. No limit by default
     #[arg(long, value_name = "SIZE", value_parser = memory)]
     memory: Option<u64>,
     /// The folder for temporary files, which are gone with the process; that of --out by default, since the system's is memory on many systems
@@ -95,6 +93,9 @@ pub struct TrainArgs {
     /// Shuffles the folds
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
+    // Last, since its heading is for all that follows.
+    #[command(flatten)]
+    fields: FieldArgs,
 }
 
 /// A search for C and class weights.
@@ -105,7 +106,8 @@ struct SearchArgs {
     #[arg(long, conflicts_with_all = ["c", "class_weights"])]
     search: bool,
     /// Values of C to choose from, each above zero
-    #[arg(long, value_name = "NUMBER,…", value_delimiter = ',', requires = "search", default_values_t = SearchParams::default().cs)]
+    #[arg(long, value_name = "NUMBER,…", value_delimiter = ',', requires = "search", value_parser = above_zero,
+          default_values_t = SearchParams::default().cs)]
     search_c: Vec<f64>,
     /// Class weights to choose from
     #[arg(
@@ -128,7 +130,11 @@ impl SearchArgs {
 pub(super) fn run(args: &TrainArgs) -> anyhow::Result<()> {
     let max_features = <[usize; 3]>::try_from(args.max_features.as_slice());
     let max_features =
-        max_features.ok().with_context(|| format!("--max-features takes three numbers, not {}", args.max_features.len()))?;
+        max_features.map_err(|_| Usage(format!("--max-features: three numbers are needed, not {}", args.max_features.len())))?;
+    let (held_out, folds) = (args.held_out_folds, args.calibration_folds);
+    if held_out > folds {
+        return Err(Usage(format!("--held-out-folds {held_out}: there are {folds} (--calibration-folds)")).into());
+    }
     let folder = args.out.parent().filter(|folder| !folder.as_os_str().is_empty());
     ensure!(folder.is_none_or(|folder| folder.is_dir()), "--out {}: there is no such folder", args.out.display());
     let temporary = args.temporary_folder.as_deref().or(folder).unwrap_or(Path::new("."));
@@ -157,7 +163,11 @@ pub(super) fn run(args: &TrainArgs) -> anyhow::Result<()> {
     stages.stage("reading the data");
     let corpus = Corpus::read(&args.data, &args.fields.names(), &params.memory)?;
     let pages = training::pages::read(&args.pages)?;
-    let trained = training::train(&params, corpus, &pages, &stages)?;
+    let trained = training::train(&params, corpus, &pages, &stages).map_err(|error| match &error {
+        TrainError::Priors(priors) => Usage(format!("--priors: {priors}")).into(),
+        TrainError::Setting(_) | TrainError::Name(_) => Usage::of(&error),
+        TrainError::Corpus(_) | TrainError::Pages(_) | TrainError::Solver { .. } => error.into(),
+    })?;
     stages.stage("writing the model");
     let bytes = trained.model.to_bytes()?;
     // What was just trained must load; a model that does not is never written.
@@ -173,6 +183,23 @@ pub(super) fn run(args: &TrainArgs) -> anyhow::Result<()> {
         writeln!(anstream::stderr(), "temporary files: {mib} MiB in {folder}, gone by now")?;
     }
     summary(&model, bytes.len(), args)
+}
+
+fn above_zero(given: &str) -> Result<f64, String> {
+    let number = given.parse().ok().filter(|number: &f64| number.is_finite() && *number > 0.0);
+    number.ok_or_else(|| "expected a number above zero".to_owned())
+}
+
+fn lead_weight(given: &str) -> Result<f32, String> {
+    given.parse().ok().filter(|weight| (0.0..=1.0).contains(weight)).ok_or_else(|| "expected a number from 0 to 1".to_owned())
+}
+
+fn folds(given: &str) -> Result<usize, String> {
+    given.parse().ok().filter(|folds| *folds != 1).ok_or_else(|| "expected 0, for none, or at least 2".to_owned())
+}
+
+fn name(given: &str) -> Result<String, String> {
+    file::check_name(given).map(|()| given.to_owned()).map_err(|error| error.to_string())
 }
 
 /// A number of bytes, with K, M, G or T for powers of 1024.

@@ -54,7 +54,7 @@ impl Lexicon {
     ///
     /// # Errors
     ///
-    /// [`InvalidLexicon`] where a line is not `concept<TAB>entry`, an entry is not one word, is too long, stands twice, has too many
+    /// [`InvalidLexicon`] where a line is not `concept<TAB>entry`, an entry is not one word, is too long, appears twice, has too many
     /// concepts, or there is none.
     pub fn parse(text: &str) -> Result<Self, InvalidLexicon> {
         let mut entries: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
@@ -81,7 +81,7 @@ impl Lexicon {
                 return Err(invalid(format!("the entry {entry:?} has more than {LONGEST_ENTRY} characters")));
             }
             if !entries.entry(concept).or_default().insert(entry.to_owned()) {
-                return Err(invalid(format!("{entry:?} stands twice under {concept:?}")));
+                return Err(invalid(format!("{entry:?} appears twice under {concept:?}")));
             }
         }
         Self::new(&entries).map_err(|reason| InvalidLexicon { line: 0, reason })
@@ -291,7 +291,7 @@ mod tests {
         for entry in ["", "*", "Été", "deux mots", "l'armée", "a**"] {
             assert!(refusal(&format!("A\t{entry}")).contains("is not one word in lower case"), "{entry}");
         }
-        assert_eq!(refusal("A\ta\nA\ta"), "line 2: \"a\" stands twice under \"A\"");
+        assert_eq!(refusal("A\ta\nA\ta"), "line 2: \"a\" appears twice under \"A\"");
         assert_eq!(refusal("# nothing\n"), "line 0: there is no entry");
     }
 

@@ -381,7 +381,7 @@ impl Reading<'_> {
             vocabulary.intern(term);
         }
         if count != vocabulary.len() {
-            return Err(inconsistent(format!("{key}: a term stands twice")));
+            return Err(inconsistent(format!("{key}: a term appears twice")));
         }
         let key = format!("{space}.{at}.idf");
         let (_, idf) = self.singles(&key, 1)?;

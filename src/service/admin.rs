@@ -68,7 +68,7 @@ pub struct AdminGate {
 impl AdminGate {
     /// Answers a call or a request for `/metrics`.
     pub async fn call(&self, request: Request<Incoming>) -> Response<Body> {
-        if request.method() != Method::GET {
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return self.gate.call(request).await;
         }
         if request.uri().path() == "/metrics" {

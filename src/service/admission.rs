@@ -29,6 +29,28 @@ pub struct Admission {
     queue: Bound,
 }
 
+/// Places for calls that cost next to nothing: health, reflection, what the model is. They hold no more than a small message each, but some stay
+/// open for as long as a client lives.
+#[derive(Debug, Clone)]
+pub struct LightCalls(Bound);
+
+impl LightCalls {
+    /// So many places.
+    #[must_use]
+    pub fn new(limit: usize) -> Self {
+        Self(Bound::new(limit, "calls of health, reflection and the like are open"))
+    }
+
+    /// A place.
+    ///
+    /// # Errors
+    ///
+    /// RESOURCE_EXHAUSTED with RetryInfo, where all are taken.
+    pub fn take(&self) -> Result<Place, Status> {
+        self.0.take()
+    }
+}
+
 /// A number of places, and what they are called in errors.
 #[derive(Debug, Clone)]
 struct Bound {

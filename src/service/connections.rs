@@ -32,14 +32,22 @@ use super::tls::Tls;
 /// How long nothing is accepted after the system had no room for a connection.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// How often at most the log tells that the system had no room.
+const TELL: Duration = Duration::from_secs(1);
+
+/// Connections at once of probes and of those who operate the server.
+pub const APART: usize = 64;
+
 /// How long, once the server is to stop, the first bytes of a connection may still be on their way.
 const FIRST_BYTES: Duration = Duration::from_millis(500);
 
 /// What answers on a listener.
 #[derive(Debug, Clone)]
 pub enum Front {
-    /// gRPC alone.
+    /// gRPC alone, for callers.
     Grpc(Arc<Gate>),
+    /// Health alone, for probes.
+    Health(Arc<Gate>),
     /// gRPC and metrics over HTTP/1.
     Admin(Arc<AdminGate>),
 }
@@ -47,7 +55,7 @@ pub enum Front {
 impl Front {
     async fn call(&self, request: Request<Incoming>) -> Response<Body> {
         match self {
-            Self::Grpc(gate) => gate.call(request).await,
+            Self::Grpc(gate) | Self::Health(gate) => gate.call(request).await,
             Self::Admin(gate) => gate.call(request).await,
         }
     }
@@ -58,6 +66,8 @@ impl Front {
 pub struct Connections {
     limits: ConnectionLimits,
     places: Arc<Semaphore>,
+    /// For the listeners of probes and of those who operate the server, so that no caller can keep them out.
+    places_apart: Arc<Semaphore>,
     metrics: Arc<Metrics>,
     /// Told when no connection is to be taken any more, and those there are to end with their last call.
     closing: CancellationToken,
@@ -72,13 +82,15 @@ impl Connections {
     #[must_use]
     pub fn new(limits: ConnectionLimits, metrics: Arc<Metrics>) -> Self {
         let places = Arc::new(Semaphore::new(limits.count.min(Semaphore::MAX_PERMITS)));
+        let places_apart = Arc::new(Semaphore::new(APART));
         let (listening, open) = (TaskTracker::new(), TaskTracker::new());
-        Self { limits, places, metrics, closing: CancellationToken::new(), listening, open }
+        Self { limits, places, places_apart, metrics, closing: CancellationToken::new(), listening, open }
     }
 
     /// Takes connections from `listener` until [`close`](Self::close).
     pub async fn accept(&self, listener: TcpListener, tls: Option<Arc<Tls>>, front: Front) {
         let _listening = self.listening.token();
+        let mut told: Option<Instant> = None;
         loop {
             let accepted = tokio::select! {
                 () = self.closing.cancelled() => break,
@@ -87,7 +99,10 @@ impl Connections {
             match accepted {
                 Ok((stream, _)) => self.take(stream, tls.clone(), front.clone()),
                 Err(error) => {
-                    tracing::warn!(%error, "accepting a connection");
+                    if told.is_none_or(|told| told.elapsed() >= TELL) {
+                        told = Some(Instant::now());
+                        tracing::warn!(%error, "accepting a connection");
+                    }
                     sleep(PAUSE).await;
                 }
             }
@@ -104,7 +119,11 @@ impl Connections {
 
     /// Serves a connection apart, if there is a place for it.
     fn take(&self, stream: TcpStream, tls: Option<Arc<Tls>>, front: Front) {
-        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+        let places = match front {
+            Front::Grpc(_) => &self.places,
+            Front::Health(_) | Front::Admin(_) => &self.places_apart,
+        };
+        let Ok(place) = Arc::clone(places).try_acquire_owned() else {
             self.metrics.connection("over_limit");
             return;
         };
@@ -154,7 +173,7 @@ impl Connections {
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let only_grpc = matches!(front, Front::Grpc(_));
+        let only_grpc = !matches!(front, Front::Admin(_));
         let service = service_fn(move |request| {
             let front = front.clone();
             async move { Ok::<_, Infallible>(front.call(request).await) }

@@ -53,8 +53,10 @@ pub fn check_options(
         return Asked { options: Options::default(), encoding: pb::OffsetEncoding::Unspecified };
     };
     let encoding = pb::OffsetEncoding::try_from(*offset_encoding).unwrap_or_else(|_| {
-        found
-            .push(Violation::new("options.offset_encoding", format!("{offset_encoding} is no OffsetEncoding; it may be 0 to 3")));
+        found.push(Violation::new(
+            "options.offset_encoding",
+            format!("{offset_encoding} is not an OffsetEncoding; it may be 0 to 3"),
+        ));
         pb::OffsetEncoding::Unspecified
     });
     let contributions = usize::try_from(*max_contributions).ok().filter(|count| *count <= limits.contributions);

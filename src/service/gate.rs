@@ -25,7 +25,7 @@ use tower::Service;
 use tracing::{Instrument, Span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use super::admission::{Admission, Place};
+use super::admission::{Admission, LightCalls, Place};
 use super::deadline::{exceeded, timeout};
 use super::errors::{completed, reason, reason_of};
 use super::health_pb::health_server;
@@ -40,6 +40,8 @@ pub struct Gate {
     pub routes: Routes,
     /// Places for calls.
     pub admission: Admission,
+    /// Places for calls that cost next to nothing.
+    pub light: LightCalls,
     /// Where calls are counted.
     pub metrics: Arc<Metrics>,
     /// Who may call; anybody, where there are none.
@@ -144,15 +146,15 @@ impl Gate {
     }
 
     /// What a call needs to go on: its deadline and its place.
-    fn admit(&self, path: &str, headers: &HeaderMap, kind: Kind) -> Result<(Option<Duration>, Option<Place>), Status> {
+    fn admit(&self, path: &str, headers: &HeaderMap, kind: Kind) -> Result<(Option<Duration>, Place), Status> {
         if let (Some(tokens), Some(scope)) = (&self.tokens, scope(path)) {
             tokens.check(headers, scope)?;
         }
         let timeout = timeout(headers)?;
         let place = match kind {
-            Kind::Call => Some(self.admission.call()?),
-            Kind::Stream => Some(self.admission.stream()?),
-            Kind::Light => None,
+            Kind::Call => self.admission.call()?,
+            Kind::Stream => self.admission.stream()?,
+            Kind::Light => self.light.take()?,
         };
         Ok((timeout, place))
     }
@@ -252,7 +254,7 @@ struct Answer {
     inner: Option<Body>,
     deadline: Option<(Pin<Box<Sleep>>, Duration)>,
     record: Record,
-    _place: Option<Place>,
+    _place: Place,
 }
 
 impl http_body::Body for Answer {

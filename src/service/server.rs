@@ -6,6 +6,7 @@
 //!         calls in flight end, or the limit has passed
 //! ```
 
+use std::future::pending;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,9 +20,9 @@ use tonic::service::Routes;
 use tonic_reflection::pb::{v1, v1alpha};
 
 use super::admin::{AdminGate, AdminHandlers};
-use super::admission::Admission;
+use super::admission::{Admission, LightCalls};
 use super::classifier::ClassifierHandlers;
-use super::connections::{Connections, Front};
+use super::connections::{APART, Connections, Front};
 use super::errors::chain;
 use super::gate::Gate;
 use super::health::{HealthHandlers, State};
@@ -38,6 +39,12 @@ use super::telemetry::Metrics;
 use super::tls::Tls;
 use super::tokens::Tokens;
 use super::watch::Watched;
+
+/// Bytes of a request that is neither an article nor a batch. All are a few names.
+const SMALL_REQUEST: usize = 16 << 10;
+
+/// Calls of health, reflection and the like for each connection, over all of them: a client may hold a watch and ask something else.
+const LIGHT_CALLS: usize = 2;
 
 /// How the server is run.
 #[derive(Debug, Default)]
@@ -91,7 +98,7 @@ pub enum Order {
     Reload,
     /// Stop, after the delay.
     Drain,
-    /// Stop without the delay. Told to stop twice, the server ends at once.
+    /// Stop without the delay; while the server is stopping: at once.
     Stop,
 }
 
@@ -162,6 +169,7 @@ impl Server {
             .send_compressed(CompressionEncoding::Gzip)
             .send_compressed(CompressionEncoding::Zstd);
         let models = ModelServiceServer::new(ModelHandlers::new(Arc::clone(&self.served), limits));
+        let models = models.max_decoding_message_size(SMALL_REQUEST);
         let mut names =
             vec![classifier_service_server::SERVICE_NAME, model_service_server::SERVICE_NAME, health_server::SERVICE_NAME];
         let mut routes = self.health_routes().add_service(classifier).add_service(models);
@@ -170,28 +178,32 @@ impl Server {
             names.push(admin_service_server::SERVICE_NAME);
             routes = routes.add_service(self.admin_service());
         }
-        Front::Grpc(Arc::new(self.gate(reflected(routes, &names))))
+        Front::Grpc(Arc::new(self.gate(reflected(routes, &names), self.config.limits.connections.count)))
     }
 
     /// What answers those who operate the server.
     fn admin_front(&self, registry: Registry) -> Front {
         let names = [admin_service_server::SERVICE_NAME, health_server::SERVICE_NAME];
         let routes = reflected(self.health_routes().add_service(self.admin_service()), &names);
-        Front::Admin(Arc::new(AdminGate { gate: self.gate(routes), registry }))
+        Front::Admin(Arc::new(AdminGate { gate: self.gate(routes, APART), registry }))
     }
 
     fn admin_service(&self) -> AdminServiceServer<AdminHandlers> {
         AdminServiceServer::new(AdminHandlers::new(Arc::clone(&self.served), Arc::clone(&self.reloader)))
+            .max_decoding_message_size(SMALL_REQUEST)
     }
 
     fn health_routes(&self) -> Routes {
-        Routes::new(HealthServer::new(HealthHandlers::new(self.state.subscribe())))
+        let handlers = HealthHandlers::new(self.state.subscribe());
+        Routes::new(HealthServer::new(handlers).max_decoding_message_size(SMALL_REQUEST))
     }
 
-    fn gate(&self, routes: Routes) -> Gate {
+    /// What stands before the services of a listener that takes so many connections.
+    fn gate(&self, routes: Routes, connections: usize) -> Gate {
         Gate {
             routes: routes.prepare(),
             admission: self.admission.clone(),
+            light: LightCalls::new(connections.saturating_mul(LIGHT_CALLS)),
             metrics: Arc::clone(&self.metrics),
             tokens: self.config.tokens.clone(),
             traces: self.config.traces,
@@ -219,7 +231,7 @@ impl Server {
             accept(listener, None, self.admin_front(registry));
         }
         if let Some(listener) = health {
-            accept(listener, None, Front::Grpc(Arc::new(self.gate(self.health_routes()))));
+            accept(listener, None, Front::Health(Arc::new(self.gate(self.health_routes(), APART))));
         }
         self.load().await?;
         ready(self);
@@ -286,12 +298,21 @@ impl Server {
             self.connections.close();
             self.connections.ended().await;
         };
-        // A stream that a client leaves open would hold the server for ever.
-        let again = async { while !matches!(orders.recv().await, Some(Order::Drain | Order::Stop)) {} };
+        // Whoever sits before it need not wait for a stream that a client leaves open. Those that tell a service to drain may do so to each process of it
+        // and then to all, which is no haste.
+        let again = async {
+            loop {
+                match orders.recv().await {
+                    Some(Order::Stop) => return,
+                    Some(Order::Drain | Order::Reload) => {}
+                    None => pending().await,
+                }
+            }
+        };
         tokio::select! {
             () = ended => tracing::debug!("all connections have ended"),
             () = limit => tracing::warn!(connections = self.connections.count(), "the limit has passed; stopped with connections open"),
-            () = again => tracing::warn!(connections = self.connections.count(), "told twice; stopped with connections open"),
+            () = again => tracing::warn!(connections = self.connections.count(), "told to stop without waiting; stopped with connections open"),
         }
     }
 }
@@ -300,6 +321,10 @@ impl Server {
 fn reflected(routes: Routes, names: &[&str]) -> Routes {
     let handlers = ReflectionHandlers::new(names);
     routes
-        .add_service(v1::server_reflection_server::ServerReflectionServer::new(handlers.clone()))
-        .add_service(v1alpha::server_reflection_server::ServerReflectionServer::new(handlers))
+        .add_service(
+            v1::server_reflection_server::ServerReflectionServer::new(handlers.clone()).max_decoding_message_size(SMALL_REQUEST),
+        )
+        .add_service(
+            v1alpha::server_reflection_server::ServerReflectionServer::new(handlers).max_decoding_message_size(SMALL_REQUEST),
+        )
 }

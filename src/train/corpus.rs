@@ -182,7 +182,7 @@ impl FieldNames {
 ///
 /// # Errors
 ///
-/// [`CorpusError`] for the first line that can't be used, for an id that stands twice, and when there is no article.
+/// [`CorpusError`] for the first line that can't be used, for an id that appears twice, and when there is no article.
 pub fn read(files: &[PathBuf], fields: &FieldNames) -> Result<Vec<LabelledArticle>, CorpusError> {
     let mut articles: Vec<LabelledArticle> = Vec::new();
     read_each(files, fields, |article| {
@@ -222,7 +222,7 @@ pub(super) fn read_each(
     Ok(())
 }
 
-/// Refuses an id that stands twice.
+/// Refuses an id that appears twice.
 pub(super) fn check_ids<'a>(
     articles: impl Iterator<Item = (&'a str, (&'a Path, usize))>,
     fields: &FieldNames,
@@ -230,7 +230,7 @@ pub(super) fn check_ids<'a>(
     let mut seen: HashMap<&str, (&Path, usize)> = HashMap::new();
     for (id, source) in articles {
         if let Some((first, line)) = seen.insert(id, source) {
-            let reason = format!("the id {id:?} stands already in {}, line {line}", first.display());
+            let reason = format!("the id {id:?} is already in {}, line {line}", first.display());
             let (file, line) = source;
             let field = fields.id.clone().unwrap_or("id".into());
             return Err(CorpusError::Field { file: file.to_owned(), line, field, reason });
@@ -297,8 +297,12 @@ fn read_json_lines(
     let mut is_blank = true;
     for_each_line(file, |line, json| {
         is_blank = false;
-        let object: serde_json::Map<String, serde_json::Value> = serde_json::from_str(json)
-            .map_err(|error| CorpusError::Syntax { file: file.to_owned(), line, reason: format!("no JSON object: {error}") })?;
+        let object: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_str(json).map_err(|error| CorpusError::Syntax {
+                file: file.to_owned(),
+                line,
+                reason: format!("not a JSON object: {error}").replace(" at line 1 column ", " at column "),
+            })?;
         missing.retain(|name| !object.contains_key(*name));
         let mut row = Row::new();
         for (name, value) in object {

@@ -52,7 +52,7 @@ pub fn read(files: &[PathBuf]) -> Result<Vec<MarkedPage>, CorpusError> {
             let parsed: Line = serde_json::from_str(json).map_err(|error| CorpusError::Syntax {
                 file: file.clone(),
                 line,
-                reason: format!("no marked page: {error}"),
+                reason: format!("not a marked page: {error}"),
             })?;
             pages.push(marked(file, line, parsed)?);
             Ok(())

@@ -319,9 +319,10 @@ impl Heads<'_> {
 /// Checks that the noise label still has an article where those without any body are left out.
 fn check_noise(noise_label: Option<&str>, topics: &BTreeMap<&str, usize>) -> Result<(), TrainError> {
     match noise_label.filter(|noise| !topics.contains_key(noise)) {
-        Some(noise) => Err(TrainError::Setting(format!(
-            "the role head takes every passage of all articles of the noise label {noise:?} for noise, so that none is left to learn from"
-        ))),
+        Some(noise) => {
+            let all = format!("the role head takes every passage of all articles of the noise label {noise:?} for noise");
+            Err(CorpusError::Unusable(format!("{all}, so that none is left to learn from")).into())
+        }
         None => Ok(()),
     }
 }
@@ -352,9 +353,8 @@ fn check(params: &TrainParams, articles: &[Labels]) -> Result<(), TrainError> {
     if let Some(noise) = &params.noise_label {
         if !topics.contains_key(noise.as_str()) {
             let known = topics.keys().copied().collect::<Vec<_>>().join(", ");
-            return Err(TrainError::Setting(format!(
-                "the noise label {noise:?} is no topic of the data; its topics are {known}"
-            )));
+            let reason = format!("the noise label {noise:?} is not a topic of the data; its topics are {known}");
+            return Err(CorpusError::Unusable(reason).into());
         }
         if let Some(article) = articles.iter().find(|article| *article.topic == **noise && article.stance.is_some()) {
             let (file, line) = (article.source.0.to_path_buf(), article.source.1);

@@ -22,6 +22,7 @@ use ndarray::{Axis, concatenate};
 use rayon::prelude::*;
 
 use super::Progress;
+use super::corpus::CorpusError;
 use super::fit::{Fold, Rows, scores};
 use super::run::{TrainError, TrainParams};
 use super::solver::SolverError;
@@ -109,7 +110,7 @@ impl SearchParams {
     ///
     /// # Errors
     ///
-    /// [`TrainError::Setting`], when a C is out of its range, a value stands twice, or there is none.
+    /// [`TrainError::Setting`], when a C is out of its range, a value appears twice, or there is none.
     pub(super) fn check(&self) -> Result<Self, TrainError> {
         let fail = |reason: String| Err(TrainError::Setting(format!("search: {reason}")));
         if self.points() == 0 {
@@ -122,10 +123,10 @@ impl SearchParams {
         cs.sort_by(f64::total_cmp);
         class_weights.sort_by_key(|weights| rank(*weights));
         if let Some(twice) = cs.windows(2).find(|pair| pair[0] >= pair[1]) {
-            return fail(format!("C {} stands twice", twice[0]));
+            return fail(format!("C {} appears twice", twice[0]));
         }
         if let Some(twice) = class_weights.windows(2).find(|pair| pair[0] == pair[1]) {
-            return fail(format!("class weights {} stand twice", twice[0]));
+            return fail(format!("class weights {} appear twice", twice[0]));
         }
         Ok(Self { cs, class_weights })
     }
@@ -178,9 +179,10 @@ pub(super) fn search(
     let folds: Vec<Fold> = rows.folds(params).collect();
     if folds.len() < 2 {
         let head = rows.head;
-        return Err(TrainError::Setting(format!(
+        return Err(CorpusError::Unusable(format!(
             "search: fewer than two folds leave every label of the {head} head a row to be fitted on; more groups are needed"
-        )));
+        ))
+        .into());
     }
     progress.pieces(&format!("searching settings of the {} head", rows.head), grid.points() * folds.len());
     let points: Vec<(f64, ClassWeights)> =
@@ -366,8 +368,8 @@ mod tests {
         let refused = |cs: &[f64], class_weights: &[ClassWeights]| grid(cs, class_weights).unwrap_err();
         assert_eq!(refused(&[1.0, -2.0], &[NONE]), "search: C is -2; it must be a number above zero");
         assert_eq!(refused(&[f64::INFINITY], &[NONE]), "search: C is inf; it must be a number above zero");
-        assert_eq!(refused(&[10.0, 1.0, 10.0], &[NONE]), "search: C 10 stands twice");
-        assert_eq!(refused(&[1.0], &[NONE, NONE]), "search: class weights none stand twice");
+        assert_eq!(refused(&[10.0, 1.0, 10.0], &[NONE]), "search: C 10 appears twice");
+        assert_eq!(refused(&[1.0], &[NONE, NONE]), "search: class weights none appear twice");
         assert!(refused(&[], &[NONE]).contains("no point to try"));
     }
 }

@@ -62,6 +62,13 @@ fn failure(output: &Output) -> String {
     stderr(output).trim_end().to_owned()
 }
 
+/// The first line of standard error of a run that was asked for what can't be.
+fn wrong_usage(output: &Output) -> String {
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(output.stdout.is_empty());
+    stderr(output).lines().next().unwrap_or_default().to_owned()
+}
+
 /// Forty articles of two topics whose words differ, two stances each.
 fn small_corpus() -> String {
     let mut lines = String::new();
@@ -139,8 +146,8 @@ fn a_lexicon_carries_a_label_to_words_that_were_never_seen() {
     dir.file("torn.tsv", "SUCCESS réussite\n");
     let error = failure(&dir.run(&["train", "--data", "corpus.jsonl", "--out", "n.safetensors", "--lexicon", "torn.tsv"]));
     assert_eq!(error, "error: lexicon torn.tsv: line 1: not a concept and an entry with one tab between them");
-    let error = failure(&trained(&dir, &["--lead-weight", "2"]));
-    assert_eq!(error, "error: a lead weight of 2: it must be 0 to 1");
+    let error = wrong_usage(&trained(&dir, &["--lead-weight", "2"]));
+    assert_eq!(error, "error: invalid value '2' for '--lead-weight <NUMBER>': expected a number from 0 to 1");
 }
 
 #[test]
@@ -210,12 +217,12 @@ fn a_search_shows_every_point_and_marks_the_chosen_one() {
 fn wrong_settings_of_a_search_are_refused_with_the_range() {
     let dir = Dir::new();
     for (args, expected) in [
-        (&["--search-c", "1,0"][..], "error: search: C is 0; it must be a number above zero"),
-        (&["--search-c", "NaN"], "error: search: C is NaN; it must be a number above zero"),
-        (&["--search-c", "1,10,1"], "error: search: C 1 stands twice"),
+        (&["--search-c", "1,0"][..], "error: invalid value '0' for '--search-c <NUMBER,…>': expected a number above zero"),
+        (&["--search-c", "NaN"], "error: invalid value 'NaN' for '--search-c <NUMBER,…>': expected a number above zero"),
+        (&["--search-c", "1,10,1"], "error: search: C 1 appears twice"),
         (&["--calibration-folds", "0"], "error: search: 0 calibration folds; it needs at least 2 to compare on"),
     ] {
-        assert_eq!(failure(&trained(&dir, &[&["--search"], args].concat())), expected);
+        assert_eq!(wrong_usage(&trained(&dir, &[&["--search"], args].concat())), expected);
     }
     for args in [
         &["--search-c", "1"][..],
@@ -272,12 +279,9 @@ fn failed_training_says_why_and_leaves_the_old_model() {
         (vec!["--data", "same.csv"], "error: topic: every article has the label \"x\"; at least two labels are needed"),
         (
             vec!["--data", "twice.jsonl"],
-            "error: twice.jsonl, line 2, field \"id\": the id \"1\" stands already in twice.jsonl, line 1",
+            "error: twice.jsonl, line 2, field \"id\": the id \"1\" is already in twice.jsonl, line 1",
         ),
-        (
-            vec!["--data", "broken.jsonl"],
-            "error: broken.jsonl, line 2: no JSON object: EOF while parsing a value at line 1 column 9",
-        ),
+        (vec!["--data", "broken.jsonl"], "error: broken.jsonl, line 2: not a JSON object: EOF while parsing a value at column 9"),
         (
             vec!["--data", "quote.tsv"],
             "error: quote.tsv, line 2: column 1: a quote that is never closed; a field that begins with a quote must end with one, and quotes within are doubled",
@@ -288,20 +292,26 @@ fn failed_training_says_why_and_leaves_the_old_model() {
         ),
         (
             vec!["--data", "corpus.jsonl", "--noise-label", "bruit"],
-            "error: the noise label \"bruit\" is no topic of the data; its topics are armée, sport",
+            "error: the noise label \"bruit\" is not a topic of the data; its topics are armée, sport",
         ),
         (
             vec!["--data", "corpus.jsonl", "--noise-label", "sport"],
             "error: corpus.jsonl, line 2, field \"stance\": a stance, but the topic is \"sport\", which has none",
         ),
-        (vec!["--data", "corpus.jsonl", "--c", "0"], "error: C is 0; it must be a number above zero"),
-        (
-            vec!["--data", "corpus.jsonl", "--priors", "sport=0.5"],
-            "error: priors: \"armée\" is missing: give a probability to every label of the topic head (armée, sport)",
-        ),
     ] {
         let output = dir.run(&[&["train", "--out", "m.safetensors"], args.as_slice()].concat());
         assert_eq!(failure(&output), expected);
+        assert_eq!(fs::read(dir.path("m.safetensors")).unwrap(), b"old");
+    }
+    for (args, expected) in [
+        (["--c", "0"], "error: invalid value '0' for '--c <NUMBER>': expected a number above zero"),
+        (
+            ["--priors", "sport=0.5"],
+            "error: --priors: \"armée\" is missing: give a probability to every label of the topic head (armée, sport)",
+        ),
+    ] {
+        let output = dir.run(&[&["train", "--out", "m.safetensors", "--data", "corpus.jsonl"], args.as_slice()].concat());
+        assert_eq!(wrong_usage(&output), expected);
         assert_eq!(fs::read(dir.path("m.safetensors")).unwrap(), b"old");
     }
     let short = dir.run(&["train", "--data", "corpus.jsonl", "--out", "m.safetensors", "--max-iterations", "1"]);
@@ -326,6 +336,14 @@ fn wrong_usage_exits_2_and_help_exits_0() {
         &["serve", "--listen", "nowhere"],
         &["classify", "--jsonl", "--max-contributions", "1001"],
         &["evaluate", "--data", "a", "--priors", "x"],
+        &["classify", "--max-contributions", "5"],
+        &["train", "--data", "a", "--out", "m", "--c", "0"],
+        &["train", "--data", "a", "--out", "m", "--c", "-1"],
+        &["train", "--data", "a", "--out", "m", "--tolerance", "inf"],
+        &["train", "--data", "a", "--out", "m", "--calibration-folds", "1"],
+        &["train", "--data", "a", "--out", "m", "--held-out-folds", "9"],
+        &["train", "--data", "a", "--out", "m", "--max-features", "1,2"],
+        &["train", "--data", "a", "--out", "m", "--name", "Mein Modell"],
     ] {
         assert_eq!(dir.run(args).status.code(), Some(2), "{args:?}");
     }
@@ -345,7 +363,7 @@ fn models_that_cannot_be_used_are_refused_with_the_reason() {
         let found = failure(&dir.run(&["classify", "--model", file, "page.txt"]));
         assert!(found.starts_with(&format!("error: model {file}: ")) && found.contains(reason), "{found}");
     }
-    let priors = failure(&dir.run(&["classify", "--priors", "diplomacy=0.5", "page.txt"]));
+    let priors = wrong_usage(&dir.run(&["classify", "--priors", "diplomacy=0.5", "page.txt"]));
     assert!(priors.starts_with("error: --priors: \"military_cooperation\" is missing"), "{priors}");
 }
 
@@ -385,11 +403,12 @@ fn the_filter_answers_bad_lines_in_their_places() {
         lines[1..7].iter().map(|line| (line["articleId"].as_str(), line["error"]["message"].as_str().unwrap())).collect();
     assert!(lines[1..7].iter().all(|line| line["error"]["code"] == 3));
     assert_eq!(errors[1], (Some("7"), "line 3: article.text: 1 bytes, all blank; at least one visible character is needed"));
-    assert_eq!(errors[3], (Some("c"), "line 5: missing field `text`"));
+    assert_eq!(errors[3], (Some("c"), "line 5: text: missing"));
     assert_eq!(errors[4], (None, "line 6: id: [\"d\"] is neither a string nor an integer"));
-    for (at, line) in [(0, 2), (2, 4), (5, 7)] {
+    assert_eq!(errors[2], (None, "line 4: blank; expected a JSON object"));
+    for (at, line) in [(0, 2), (5, 7)] {
         assert!(
-            errors[at].0.is_none() && errors[at].1.starts_with(&format!("line {line}: no JSON object: ")),
+            errors[at].0.is_none() && errors[at].1.starts_with(&format!("line {line}: not a JSON object: ")),
             "{:?}",
             errors[at]
         );

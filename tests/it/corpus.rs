@@ -68,7 +68,7 @@ fn every_article_has_the_form_that_the_readme_gives() {
     let mut ids = HashSet::new();
     for article in &articles {
         let id = &article.id;
-        assert!(ids.insert(id), "{id} stands twice");
+        assert!(ids.insert(id), "{id} appears twice");
         assert!(TOPICS.contains(&article.topic.as_str()), "{id}: {}", article.topic);
         assert_eq!(article.stance.is_none(), article.topic == "ticker_noise", "{id}");
         assert!(article.stance.as_ref().is_none_or(|stance| STANCES.contains(&stance.as_str())), "{id}: {:?}", article.stance);

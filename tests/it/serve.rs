@@ -125,11 +125,15 @@ async fn a_drain_ends_at_its_limit_or_when_told_twice() {
         server.signal("TERM");
         server.log_until("stopping");
         if is_told_twice {
+            // The one is told by whoever has told so already; the other by whoever won't wait.
+            server.signal("TERM");
+            server.log_until("stopping");
             server.signal("INT");
         }
         let (status, rest) = server.wait();
         assert_eq!(status.code(), Some(0));
-        assert!(rest.iter().any(|line| line.contains("stopped with connections open")), "{rest:?}");
+        let why = if is_told_twice { "told to stop without waiting" } else { "the limit has passed" };
+        assert!(rest.iter().any(|line| line.contains(why) && line.contains("stopped with connections open")), "{rest:?}");
     }
 }
 
@@ -199,13 +203,13 @@ fn wrong_values_are_refused_with_the_range() {
 #[test]
 fn other_machines_are_kept_out_unless_that_is_said_in_so_many_words() {
     let (code, error) = run(&["serve", "--listen", "0.0.0.0:0"]);
-    assert_eq!(code, Some(1));
+    assert_eq!(code, Some(2));
     assert!(
         error.contains("--listen 0.0.0.0:0: not a loopback address") && error.contains("--insecure-listen-anywhere"),
         "{error}"
     );
     let (code, error) = run(&["serve", "--listen", "127.0.0.1:0", "--admin-listen", "[::]:0"]);
-    assert_eq!(code, Some(1));
+    assert_eq!(code, Some(2));
     assert!(error.contains("--admin-listen [::]:0: not a loopback address"), "{error}");
     let server = Running::start(&["--listen", "0.0.0.0:0", "--insecure-listen-anywhere"]);
     assert!(server.address().starts_with("0.0.0.0:"));
@@ -228,10 +232,35 @@ async fn limits_are_flags_and_variables_and_are_told() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_beyond_their_number_is_closed() {
     use tokio::io::AsyncReadExt;
-    let server = Running::start(&["--max-connections", "1"]);
+    let server = Running::start(&["--max-connections", "1", "--health-listen", "127.0.0.1:0"]);
     let mut client = server.classifier().await;
     assert!(client.classify(request("Un mot.")).await.is_ok());
     let mut second = tokio::net::TcpStream::connect(server.address()).await.unwrap();
     assert_eq!(second.read(&mut [0; 64]).await.unwrap_or(0), 0);
     assert!(client.classify(request("Un mot.")).await.is_ok());
+    // Callers keep no probe out.
+    let mut health = HealthClient::new(connect(&server.address_of("health listener")).await);
+    assert_eq!(health.check(HealthCheckRequest::default()).await.unwrap().into_inner().status(), ServingStatus::Serving);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn light_calls_are_bounded_in_number_and_size() {
+    let server = Running::start(&["--max-connections", "2", "--admin-listen", "127.0.0.1:0"]);
+    let mut health = HealthClient::new(server.channel().await);
+    let mut watches = Vec::new();
+    for _ in 0..4 {
+        watches.push(health.watch(HealthCheckRequest::default()).await.unwrap());
+    }
+    let refused = health.check(HealthCheckRequest::default()).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
+    assert!(refused.message().contains("4 calls of health"), "{}", refused.message());
+    let mut apart = HealthClient::new(connect(&server.address_of("admin listener")).await);
+    let long = HealthCheckRequest { service: "x".repeat(20_000) };
+    assert_eq!(apart.check(long).await.unwrap_err().code(), tonic::Code::ResourceExhausted);
+    assert!(apart.check(HealthCheckRequest::default()).await.is_ok());
+    watches.clear();
+    // A place is given back when its watch has gone, soon after.
+    while health.check(HealthCheckRequest::default()).await.is_err() {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
 }

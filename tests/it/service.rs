@@ -274,7 +274,7 @@ async fn bad_articles_and_options_are_named_with_value_and_limit() {
     let options = pb::ClassifyOptions { offset_encoding: 9, max_contributions: -1, priors };
     let found = violations(&client.classify(request(PAGE, options)).await.unwrap_err());
     let expected = [
-        ("options.offset_encoding", "9 is no OffsetEncoding; it may be 0 to 3"),
+        ("options.offset_encoding", "9 is not an OffsetEncoding; it may be 0 to 3"),
         ("options.max_contributions", "-1; it may be 0 to 1000"),
         (
             "options.priors",

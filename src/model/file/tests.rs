@@ -140,7 +140,7 @@ fn inconsistent_files_are_refused_with_the_reason() {
     let twice = with_model(|model| model.document = Space::new(vec![block(&["aa", "ab"])]));
     let at = twice.windows(6).position(|bytes| bytes == b"aa\nab\n").unwrap();
     let twice = [&twice[..at], b"aa\naa\n", &twice[at + 6..]].concat();
-    assert!(refusal(&twice).contains("document.0.terms: a term stands twice"));
+    assert!(refusal(&twice).contains("document.0.terms: a term appears twice"));
     let mut without_body = model();
     let role = without_body.role.take().unwrap();
     let head = Head { labels: vec!["a".into(), "b".into()], ..role.head().clone() };

@@ -56,15 +56,11 @@ fn every_error_names_file_line_and_field() {
     for (name, content, expected) in [
         ("a.txt", String::new(), "a.txt: unknown kind of file; expected .jsonl, .jsonl.gz, .csv or .tsv"),
         ("a.jsonl", "\n".into(), "a.jsonl: no article in it"),
-        (
-            "a.jsonl",
-            format!("{good}\n\n{{\"id\""),
-            "a.jsonl, line 3: no JSON object: EOF while parsing an object at line 1 column 5",
-        ),
+        ("a.jsonl", format!("{good}\n\n{{\"id\""), "a.jsonl, line 3: not a JSON object: EOF while parsing an object at column 5"),
         (
             "a.jsonl",
             format!("{good}\n[1]"),
-            "a.jsonl, line 2: no JSON object: invalid type: sequence, expected a map at line 1 column 0",
+            "a.jsonl, line 2: not a JSON object: invalid type: sequence, expected a map at column 0",
         ),
         ("a.jsonl", r#"{"text": "a", "topic": " "}"#.into(), r#"a.jsonl, line 1, field "topic": the label is missing or blank"#),
         (
@@ -77,7 +73,7 @@ fn every_error_names_file_line_and_field() {
             r#"{"text": ["a"], "topic": "x"}"#.into(),
             r#"a.jsonl, line 1, field "text": expected a string, found ["a"]"#,
         ),
-        ("a.jsonl", format!("{good}\n{good}"), r#"a.jsonl, line 2, field "id": the id "1" stands already in a.jsonl, line 1"#),
+        ("a.jsonl", format!("{good}\n{good}"), r#"a.jsonl, line 2, field "id": the id "1" is already in a.jsonl, line 1"#),
         ("a.csv", "id,text\n1,a\n".into(), r#"a.csv, line 1, field "topic": there is no such column; the columns are id, text"#),
         ("a.csv", "text,topic\na,x\nb,\n".into(), r#"a.csv, line 3, field "topic": the label is missing or blank"#),
         ("a.csv", "text,topic\r\na,x\r\nb,\r\n".into(), r#"a.csv, line 3, field "topic": the label is missing or blank"#),
