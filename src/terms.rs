@@ -104,7 +104,7 @@ impl Reader {
         let mut simple = [0_u8; SIMPLE];
         let mut at = 0;
         while at < bytes.len() {
-            // The word so far: its length, and its bytes in the text.
+            // The word so far: its length, and its bytes in the text. Behind them, `at` passes over what ends it.
             let (mut length, begin, mut end) = (0, at, at);
             let is_simple = loop {
                 let Some(byte) = bytes.get(at).copied() else { break true };
@@ -118,6 +118,7 @@ impl Reader {
                     at += 1;
                     end = at;
                 } else if byte.is_ascii() {
+                    at += 1;
                     break true;
                 } else if byte == LATIN_LETTERS && second != TIMES && second != DIVIDED {
                     if length + 1 >= SIMPLE {
@@ -132,7 +133,10 @@ impl Reader {
                     match text[at..].chars().next() {
                         Some(c) if is_word(c) => break false,
                         Some(c) if page::is_ignorable(c) && length > 0 => at += c.len_utf8(),
-                        _ => break true,
+                        other => {
+                            at += other.map_or(1, char::len_utf8);
+                            break true;
+                        }
                     }
                 }
             };
@@ -143,8 +147,6 @@ impl Reader {
                 self.emit(&mut |word| found(word.text().as_bytes(), first..end));
             } else if length > 0 {
                 found(&simple[..length], begin..end);
-            } else {
-                at += text[at..].chars().next().map_or(1, char::len_utf8);
             }
         }
     }

@@ -10,8 +10,8 @@ use std::hash::BuildHasher;
 /// the order of the terms, so that those of terms that were added together are found in one place of memory.
 #[derive(Debug, Clone, Default)]
 pub struct Vocabulary {
-    /// All terms, one after the other; each is UTF-8.
-    terms: Vec<u8>,
+    /// All terms, one after the other.
+    terms: String,
     /// For each term, its end in `terms`.
     ends: Vec<usize>,
     /// For each term its key.
@@ -74,7 +74,7 @@ fn spread(key: u64) -> u64 {
     halves.0 ^ halves.1
 }
 
-fn slice<'a>(terms: &'a [u8], ends: &[usize], id: u32) -> &'a [u8] {
+fn slice<'a>(terms: &'a str, ends: &[usize], id: u32) -> &'a str {
     let id = id as usize;
     let start = if id == 0 { 0 } else { ends[id - 1] };
     &terms[start..ends[id]]
@@ -85,7 +85,7 @@ impl Vocabulary {
     #[must_use]
     pub fn with_capacity(terms: usize, bytes: usize) -> Self {
         Self {
-            terms: Vec::with_capacity(bytes),
+            terms: String::with_capacity(bytes),
             ends: Vec::with_capacity(terms),
             keys: Vec::with_capacity(terms),
             ids: HashTable::with_capacity(terms),
@@ -131,10 +131,10 @@ impl Vocabulary {
     pub(super) fn intern_key(&mut self, key: u64, term: &[u8]) -> u32 {
         let Self { terms, ends, keys, ids } = self;
         let next = u32::try_from(ends.len()).unwrap_or(u32::MAX);
-        let is_term = |id: &u32| keys[*id as usize] == key && (key & IS_HASH == 0 || slice(terms, ends, *id) == term);
+        let is_term = |id: &u32| keys[*id as usize] == key && (key & IS_HASH == 0 || slice(terms, ends, *id).as_bytes() == term);
         let id = *ids.entry(spread(key), is_term, |id| spread(keys[*id as usize])).or_insert(next).get();
         if id == next {
-            terms.extend_from_slice(term);
+            terms.push_str(std::str::from_utf8(term).unwrap_or_default());
             ends.push(terms.len());
             keys.push(key);
         }
@@ -148,12 +148,12 @@ impl Vocabulary {
     /// When `id` is not below [`len`](Self::len).
     #[must_use]
     pub fn term(&self, id: u32) -> &str {
-        std::str::from_utf8(self.utf8(id)).unwrap_or_default()
+        slice(&self.terms, &self.ends, id)
     }
 
     /// The UTF-8 of the term with this id.
     pub(super) fn utf8(&self, id: u32) -> &[u8] {
-        slice(&self.terms, &self.ends, id)
+        self.term(id).as_bytes()
     }
 
     /// The bytes of all terms.

@@ -147,9 +147,13 @@ pub fn minimise(
 fn direction(gradient: &[f64], diagonal: &[f64], history: &VecDeque<Step>) -> Vec<f64> {
     let mut direction: Vec<f64> = gradient.par_iter().with_min_len(CHUNK).map(|slope| -slope).collect();
     let mut alphas = [0.0; HISTORY];
-    for (alpha, Step { moved, bent, rho }) in alphas.iter_mut().zip(history).rev() {
-        *alpha = rho * dot(moved, &direction, |moved, direction| f64::from(moved) * direction);
-        add(&mut direction, -*alpha, bent);
+    // Each pass over the direction ends a step of the recursion and begins the next.
+    let product = |moved: f32, direction: f64| f64::from(moved) * direction;
+    let mut next = history.back().map_or(0.0, |Step { moved, .. }| dot(moved, &direction, product));
+    for at in (0..history.len()).rev() {
+        alphas[at] = history[at].rho * next;
+        let before = at.checked_sub(1).map(|before| history[before].moved.as_slice());
+        next = add(&mut direction, -alphas[at], &history[at].bent, before);
     }
     // The factor that makes the diagonal fit the last step; without one, a step of length 1 in the diagonal's norm.
     let scale = match history.back() {
@@ -157,9 +161,10 @@ fn direction(gradient: &[f64], diagonal: &[f64], history: &VecDeque<Step>) -> Ve
         None => 1.0 / libm::sqrt(dot(gradient, diagonal, |slope, of| slope * slope * of)),
     };
     direction.par_iter_mut().with_min_len(CHUNK).zip(diagonal).for_each(|(to, diagonal)| *to *= scale * diagonal);
-    for (alpha, Step { moved, bent, rho }) in alphas.iter().zip(history) {
-        let beta = rho * dot(bent, &direction, |bent, direction| f64::from(bent) * direction);
-        add(&mut direction, alpha - beta, moved);
+    next = history.front().map_or(0.0, |Step { bent, .. }| dot(bent, &direction, product));
+    for (at, Step { moved, rho, .. }) in history.iter().enumerate() {
+        let after = history.get(at + 1).map(|after| after.bent.as_slice());
+        next = add(&mut direction, alphas[at] - rho * next, moved, after);
     }
     direction
 }
@@ -178,9 +183,21 @@ fn difference(to: &mut Vec<f32>, left: &[f64], right: &[f64]) {
     to.par_iter_mut().with_min_len(CHUNK).zip(left).zip(right).for_each(set);
 }
 
-/// Adds `factor` · `other` to `to`.
-fn add(to: &mut [f64], factor: f64, other: &[f32]) {
-    to.par_iter_mut().with_min_len(CHUNK).zip(other).for_each(|(to, other)| *to += factor * f64::from(*other));
+/// Adds `factor` · `other` to `to`; then its product with `next`, in the same pass over memory.
+fn add(to: &mut [f64], factor: f64, other: &[f32], next: Option<&[f32]>) -> f64 {
+    let add = |(to, other): (&mut [f64], &[f32])| {
+        to.iter_mut().zip(other).for_each(|(to, other)| *to += factor * f64::from(*other));
+    };
+    let chunks = to.par_chunks_mut(CHUNK).zip(other.par_chunks(CHUNK));
+    let Some(next) = next else {
+        chunks.for_each(add);
+        return 0.0;
+    };
+    let sums = chunks.zip(next.par_chunks(CHUNK)).map(|((to, other), next)| {
+        add((&mut *to, other));
+        sum(to.len(), |at| f64::from(next[at]) * to[at])
+    });
+    sums.collect::<Vec<f64>>().iter().sum()
 }
 
 /// Σ of the squares.
