@@ -11,12 +11,12 @@
 //! - [`page`] cuts a page into passages.
 //! - [`terms`] reads words and their character n-grams.
 //! - [`spill`] keeps on disk what does not fit into memory.
-//! - [`features`] turns them into sparse vectors.
+//! - [`features`] turns words and their n-grams into sparse vectors.
 //! - [`model`] holds the heads, their calibration and the model file; [`model::Classifier`] answers for a page.
 //! - [`evaluate`] compares labels with the truth.
 //! - [`train`] makes a model from labelled articles and marked pages.
-//! - [`service`] answers over gRPC. It alone knows protobuf.
-//! - [`cli`] is the command line.
+//! - [`service`] answers over gRPC.
+//! - [`cli`] is the command line; where it prints answers as JSON, and where it asks a server for its shadow report, it borrows `service`'s messages.
 //!
 //! `train` and `service` know nothing of each other.
 

@@ -1,7 +1,7 @@
 //! Counting in how many documents each term is, on any number of threads, in bounded memory.
 //!
-//! Each thread counts its share of the documents, and remembers for each term where it was first met: in which document, and as the
-//! how-manieth of it. Put together, the counts are the same whoever counted what. Terms that take too much memory are written to disk
+//! Each thread counts its share of the documents, and remembers for each term where it was first met: in which document, and at
+//! which place among its terms. Put together, the counts are the same whoever counted what. Terms that take too much memory are written to disk
 //! in their order, and put together at the end in one pass over all that was written; nothing is left out or estimated. As long as everything
 //! fits into memory the documents' own counts can be [recorded](super::record), so that nobody has to read them again.
 

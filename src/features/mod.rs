@@ -137,7 +137,7 @@ pub struct Occurrence<'a, 'w> {
     pub term: &'w str,
     /// The segment and word that it was read from; nothing for a term of shape.
     pub word: Option<(&'a Segment<'a>, Word<'w>)>,
-    /// First and last but one character of the padded word; see [`Word::source_of`].
+    /// Its characters in the padded word: the first, and one past the last; see [`Word::source_of`].
     pub characters: (usize, usize),
 }
 

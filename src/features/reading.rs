@@ -115,7 +115,7 @@ impl Reading {
         }
     }
 
-    /// Forgets the words that were met once; all, where that is less than a quarter of them.
+    /// Forgets the words that were met once; all, where the others would fill more than three quarters of the room.
     fn forget(&mut self) {
         let Self { room, words, stems, stem_of, recent, met_again, renumbered, generation, .. } = self;
         recent.clear();

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::{Space, TermCounts};
 
-/// Bytes that a recording takes at most, nearly, whatever the memory: where few of many terms become features, it is greater than the vectors.
+/// The most bytes that a recording takes, give or take a piece for each thread; it can be larger than the vectors, where few of many terms become features.
 pub const MOST_BYTES: u64 = 1 << 29;
 
 /// Pieces that a thread works on before what came of them is put away.

@@ -1,4 +1,5 @@
-//! Scoring: the sums of a document's weights for all labels of all heads, in one walk over its terms.
+//! Scoring: the sums of a document's weights for all labels of all heads, in one walk over its terms (one for each dozen of columns, where there are more than
+//! eleven labels).
 //!
 //! For a block with counts tf the sum for a label is scale/‖v‖ · Σ v(t)·w(t) with v(t) = (1 + ln tf(t)) · idf(t), so the norm and
 //! all sums come from the same walk over the terms, and the vector itself is never made. A term's idf and its weights for

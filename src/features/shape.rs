@@ -97,8 +97,8 @@ pub struct Shapes<'a> {
     forms: Vec<Form>,
     /// The passages that are prose.
     prose: Vec<usize>,
-    /// In how many of them a stem stands.
-    prose_stems: HashMap<u32, usize, FixedState>,
+    /// In how many of them a stem stands, and the last of these.
+    prose_stems: HashMap<u32, (usize, usize), FixedState>,
     /// How often the same words make a passage.
     keys: HashMap<u64, usize, FixedState>,
     /// For each passage how many share its line.
@@ -129,7 +129,6 @@ impl<'a> Shapes<'a> {
         }
         let lines = passages.chunk_by(|left, right| left.line == right.line);
         let beside = lines.flat_map(|line| std::iter::repeat_n(line.len(), line.len())).collect();
-        let prose_stems = prose_stems.into_iter().map(|(stem, (count, _))| (stem, count)).collect();
         Self { page, forms, prose, prose_stems, keys, beside }
     }
 
@@ -148,7 +147,7 @@ impl<'a> Shapes<'a> {
         let (mut shared, mut stems) = (0, 0);
         for stem in self.page.stems(at) {
             stems += 1;
-            shared += usize::from(self.prose_stems.get(&stem).is_some_and(|count| *count > itself));
+            shared += usize::from(self.prose_stems.get(&stem).is_some_and(|(count, _)| *count > itself));
         }
         let share = |shared| if self.prose.len() > itself { ratio(shared, stems) } else { "none" };
         terms.push(["shared=", share(shared)]);

@@ -3,7 +3,8 @@
 //! Nearly all terms lie within a word, and a few thousand words make up nearly all of a text. So a word is expanded to its terms
 //! once, when it is first met, and the expansion (ids of n-grams, concepts and the word itself, block by block) is kept under
 //! the word's number. A document's terms are then counted word by word: each of its different words adds the number
-//! of its occurrences to the counts of its terms. Nothing is hashed but the words and the numbers of pairs of them, and no string is made.
+//! of its occurrences to the counts of its terms. In a fitted space nothing is hashed but the words and the numbers of pairs of them, and no string is made, but for
+//! the terms of a passage's shape.
 //!
 //! What a term's id is, [`Terms`] says: a fitted space knows its own terms and no others, a space being fitted numbers what
 //! it meets. [`Space::read`](super::Space::read) tells the same terms with the places where they stand; a test holds the
@@ -76,15 +77,41 @@ pub struct Tally {
     relations: Relations,
     /// For each word how often it was seen; all zero between fields.
     word_counts: Vec<u32>,
-    /// The different words of a field, with their counts.
-    words: Vec<(u32, u32)>,
+    /// The different words of the whole document, and of the field that was counted last, with their counts.
+    words: [Vec<(u32, u32)>; 2],
     /// For each term of a block how often it was seen; all zero between blocks. The narrower they are, the more of them
     /// are at hand: a term counts at most 65,535 times.
     counts: Vec<u16>,
-    /// The terms of a block, with their counts.
-    terms: Vec<(u32, u32)>,
-    /// For each of `words` where its ids lie.
+    /// The terms of a block.
+    terms: Met,
+    /// For each word where its ids lie.
     ids: Vec<Range<usize>>,
+}
+
+/// Different terms with their counts, in the order in which they were met.
+#[derive(Debug, Default)]
+struct Met {
+    /// Those behind the last one are of former blocks: to write over them costs nothing, to clear them would.
+    all: Vec<(u32, u32)>,
+    count: usize,
+}
+
+impl Met {
+    fn clear(&mut self) {
+        self.count = 0;
+    }
+
+    /// Room for so many more.
+    fn room(&mut self, more: usize) -> &mut [(u32, u32)] {
+        if self.all.len() - self.count < more {
+            self.all.resize(2 * (self.count + more), (0, 0));
+        }
+        &mut self.all[self.count..]
+    }
+
+    fn terms(&mut self) -> &mut [(u32, u32)] {
+        &mut self.all[..self.count]
+    }
 }
 
 /// What words expand to.
@@ -204,18 +231,19 @@ impl Tally {
     ) {
         self.expansions.prepare(tokens.reading, counted.blocks.len() + 1);
         self.relation_ids.resize_with(counted.blocks.len(), Vec::new);
-        let mut counted_field = None;
+        let mut counted_fields = [None; 2];
         for (block, config) in counted.blocks.iter().enumerate() {
             let BlockConfig { kind, field, .. } = *config.borrow();
             self.terms.clear();
             match kind {
                 BlockKind::Words | BlockKind::Ngrams { .. } | BlockKind::Concepts => {
-                    if counted_field != Some(field) {
-                        self.count_words(tokens, field);
-                        counted_field = Some(field);
+                    let of = usize::from(field != Field::Document);
+                    if counted_fields[of].replace(field) != Some(field) {
+                        self.count_words(tokens, field, of);
                     }
                     let Self { expansions, words, ids, counts, terms: seen, .. } = self;
                     // All places first: a processor can wait for many of them at once, but for none behind a word's terms.
+                    let words = &words[of];
                     ids.clear();
                     ids.extend(words.iter().map(|(word, _)| expansions.of(counted, terms, tokens.reading, (*word, block))));
                     make_room(counts, terms.len(block));
@@ -223,7 +251,8 @@ impl Tally {
                         let ids = &expansions.ids[ids.clone()];
                         if kind == BlockKind::Words {
                             // Different words are different terms.
-                            seen.extend(ids.iter().map(|id| (*id, *count)));
+                            seen.room(ids.len()).iter_mut().zip(ids).for_each(|(term, id)| *term = (*id, *count));
+                            seen.count += ids.len();
                         } else {
                             add_all(counts, seen, ids, *count);
                         }
@@ -240,17 +269,18 @@ impl Tally {
                 }
             }
             if kind != BlockKind::Words {
-                for (id, count) in &mut self.terms {
+                for (id, count) in self.terms.terms() {
                     *count = u32::from(std::mem::take(&mut self.counts[*id as usize]));
                 }
             }
-            found(block, &self.terms);
+            found(block, self.terms.terms());
         }
     }
 
-    /// Counts the words that a block of `field` reads into `words`.
-    fn count_words(&mut self, tokens: &Tokens<'_>, field: Field) {
+    /// Counts the words that a block of `field` reads into `words[to]`.
+    fn count_words(&mut self, tokens: &Tokens<'_>, field: Field, to: usize) {
         let Self { word_counts, words, .. } = self;
+        let words = &mut words[to];
         let Tokens { reading, parts, .. } = tokens;
         let word_count = reading.words().len();
         word_counts.resize(word_counts.len().max(word_count), 0);
@@ -372,15 +402,15 @@ fn make_room(counts: &mut Vec<u16>, terms: usize) {
 ///
 /// Whether a term is new can't be foreseen, and a processor that guesses wrong waits for the count to arrive from memory. So
 /// there is nothing to guess: each id is written behind the last one seen, and counts as seen only where it is new.
-fn add_all(counts: &mut [u16], seen: &mut Vec<(u32, u32)>, ids: &[u32], more: u32) {
+fn add_all(counts: &mut [u16], seen: &mut Met, ids: &[u32], more: u32) {
     let more = u16::try_from(more).unwrap_or(u16::MAX);
-    let mut end = seen.len();
-    seen.resize(end + ids.len(), (0, 0));
+    let room = seen.room(ids.len());
+    let mut new = 0;
     for id in ids {
         let count = &mut counts[*id as usize];
-        seen[end].0 = *id;
-        end += usize::from(*count == 0);
+        room[new].0 = *id;
+        new += usize::from(*count == 0);
         *count = count.saturating_add(more);
     }
-    seen.truncate(end);
+    seen.count += new;
 }

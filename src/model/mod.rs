@@ -86,7 +86,7 @@ pub struct Training {
     pub articles: u64,
     /// Marked pages.
     pub pages: u64,
-    /// Lower-case hexadecimal SHA-256 of the articles and pages, in their order.
+    /// Lower-case hexadecimal SHA-256 of the articles and pages, in their order, and of the lexicon.
     pub data_digest: String,
     /// Scores of the topic head in cross-validation; absent without it.
     pub topic: Option<HeadScores>,

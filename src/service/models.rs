@@ -9,7 +9,7 @@ use super::errors::{Violation, invalid_argument, reason, shown, status};
 use super::limits::{ConnectionLimits, Limits};
 use super::pb;
 use super::served::Served;
-use crate::model::{Head, HeadScores, Model};
+use crate::model::{Head, HeadScores, HeadSettings, Model};
 
 /// The handlers.
 #[derive(Debug, Clone)]
@@ -62,8 +62,13 @@ impl pb::model_service_server::ModelService for ModelHandlers {
 fn describe(model: &Model) -> pb::Model {
     let training = &model.training;
     let features = model.document.features();
-    let mut heads = vec![head("topic", &model.topic, features, training.topic.as_ref())];
-    heads.extend(model.stance.as_ref().map(|stance| head("stance", stance, features, training.stance.as_ref())));
+    let fitted = |name: &str, of: &Head, scores: Option<&HeadScores>| {
+        // What is not recorded is the default.
+        let settings = training.settings.get(name).cloned().unwrap_or_default();
+        pb::Head { settings: Some(self::settings(&settings)), ..head(name, of, features, scores) }
+    };
+    let mut heads = vec![fitted("topic", &model.topic, training.topic.as_ref())];
+    heads.extend(model.stance.as_ref().map(|stance| fitted("stance", stance, training.stance.as_ref())));
     heads.extend(model.role.as_ref().map(|role| head("role", role.head(), role.space().features(), training.role.as_ref())));
     pb::Model {
         name: model.resource_name(),
@@ -72,6 +77,15 @@ fn describe(model: &Model) -> pb::Model {
         training_articles: i64::try_from(training.articles).unwrap_or(i64::MAX),
         training_pages: i64::try_from(training.pages).unwrap_or(i64::MAX),
         training_data_digest: training.data_digest.clone(),
+        started_from: training.started_from.clone().unwrap_or_default(),
+    }
+}
+
+fn settings(HeadSettings { c, class_weights, chosen_from }: &HeadSettings) -> pb::HeadSettings {
+    pb::HeadSettings {
+        c: Some(*c),
+        class_weights: class_weights.name().to_owned(),
+        chosen_from: chosen_from.map_or(0, |points| i64::try_from(points).unwrap_or(i64::MAX)),
     }
 }
 
@@ -88,6 +102,7 @@ fn head(name: &str, head: &Head, features: usize, scores: Option<&HeadScores>) -
             accuracy: Some(scores.accuracy),
             calibration_error: Some(scores.calibration_error),
         }),
+        settings: None,
     }
 }
 

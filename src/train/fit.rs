@@ -3,7 +3,8 @@
 //! Each head is calibrated on predictions for rows that its weights were not fitted on. The folds share vocabulary and idf, which hold
 //! no label, and nothing else: each begins at zero. The model of all rows would be a nearer place to begin, but one that knows the rows held out. What it
 //! learnt from features that only these have is undone by the penalty alone, and that is too slight for the solver to see: of a weight w it leaves
-//! a gradient of w / (C · n), which is below the tolerance in any corpus of some size.
+//! a gradient of w / (C · n), which is below the tolerance in any corpus of some size. The other way round nothing is wrong: the model of all rows
+//! begins at that of the first fold, which knows fewer, and is there in a few steps.
 
 use linfa::ParamGuard;
 use linfa::dataset::DatasetBase;
@@ -169,13 +170,18 @@ fn fit(params: &TrainParams, settings: &HeadSettings, rows: &Rows<'_>) -> Result
     let start = params.init.as_ref().map(|init| Start::from_model(init, rows.head, rows.space, &rows.labels));
     let (start, taken_over) =
         start.map_or(Ok((None, None)), |start| start.checked(&solver, &data).map(|(at, over)| (at, Some(over))))?;
-    let model = solver.fit_from(&data, start.as_ref())?;
-    let (mut out_of_fold, mut fold_iterations) = (OutOfFold { logits: Array2::zeros((0, rows.labels.len())), labels: vec![] }, 0);
+    let mut folded = CrossValidated {
+        out_of_fold: OutOfFold { logits: Array2::zeros((0, rows.labels.len())), labels: vec![] },
+        iterations: 0,
+        first: None,
+    };
     if params.calibration_folds > 0 {
         let wanted = if params.held_out_folds > 0 { params.held_out_folds } else { params.calibration_folds };
         let folds: Vec<Fold> = rows.folds(params).take(wanted).collect();
-        (out_of_fold, fold_iterations) = cross_validate((params, rows), &folds, &solver)?;
+        folded = cross_validate((params, rows), &folds, &solver)?;
     }
+    let CrossValidated { out_of_fold, iterations: fold_iterations, first } = folded;
+    let model = solver.fit_from(&data, start.or(first).as_ref())?;
     let temperature = calibration::temperature(&out_of_fold);
     #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "weights are stored in single precision")]
     let head = Head {
@@ -206,22 +212,30 @@ fn fit(params: &TrainParams, settings: &HeadSettings, rows: &Rows<'_>) -> Result
     Ok((head, fitting))
 }
 
-/// For each row of the `folds`, in order, the logits of the model that was fitted without its fold, and the iterations of all folds.
+/// What came of fitting folds.
+struct CrossValidated {
+    /// For each row of the folds, in order, the logits of the model that was fitted without its fold.
+    out_of_fold: OutOfFold,
+    /// Iterations of all folds.
+    iterations: u64,
+    /// The model of the first fold.
+    first: Option<LinearModel>,
+}
+
 fn cross_validate(
     (params, rows): (&TrainParams, &Rows<'_>),
     folds: &[Fold],
     solver: &ValidLogisticParams,
-) -> Result<(OutOfFold, u64), SolverError> {
-    let predict = |fold: &Fold| -> Result<(u64, OutOfFold), SolverError> {
+) -> Result<CrossValidated, SolverError> {
+    let predict = |fold: &Fold| -> Result<(LinearModel, OutOfFold), SolverError> {
         let model = solver.fit(&rows.data(&fold.kept))?;
-        Ok((model.iterations, rows.predict(&model, &fold.held_out)?))
+        let predicted = rows.predict(&model, &fold.held_out)?;
+        Ok((model, predicted))
     };
     let predicted = params.try_each(folds, predict)?;
-    let predicted: Vec<_> =
-        predicted.into_iter().zip(folds).map(|((n, logits), fold)| (n, logits, fold.held_out.as_slice())).collect();
-    let iterations = predicted.iter().map(|(iterations, _, _)| iterations).sum();
+    let iterations = predicted.iter().map(|(model, _)| model.iterations).sum();
     let mut order: Vec<(usize, usize, usize)> = Vec::new();
-    for (fold, (_, _, held_out)) in predicted.iter().enumerate() {
+    for (fold, Fold { held_out, .. }) in folds.iter().enumerate() {
         order.extend(held_out.iter().enumerate().map(|(at, row)| (*row, fold, at)));
     }
     order.sort_unstable();
@@ -230,7 +244,8 @@ fn cross_validate(
         predicted[fold].1.logits[[at, label]]
     });
     let labels = order.iter().map(|(_, fold, at)| predicted[*fold].1.labels[*at]).collect();
-    Ok((OutOfFold { logits, labels }, iterations))
+    let first = predicted.into_iter().next().map(|(model, _)| model);
+    Ok(CrossValidated { out_of_fold: OutOfFold { logits, labels }, iterations, first })
 }
 
 /// The scores of predictions for rows held out, at a temperature.

@@ -423,6 +423,7 @@ fn digest(corpus: &Corpus, pages: &[MarkedPage], lexicon: Option<&Lexicon>) -> S
     let mut digest = corpus.digest().clone();
     for page in pages {
         digest.add(&page.text);
+        digest.add(page.group.as_deref().unwrap_or_default());
         page.passages.iter().for_each(|(_, kind)| digest.add(kind));
     }
     if let Some(lexicon) = lexicon {

@@ -1,9 +1,9 @@
 //! Multinomial logistic regression for sparse rows, behind linfa's traits.
 //!
 //! Minimised is  C · Σ s(i) · loss(i) + ½ ‖w‖²  with loss(i) = −ln softmax(W x(i) + b)[label(i)] and the weights s(i) of
-//! [`ClassWeights`], by default balanced, s(i) = n / (k · n(label(i))); the intercept b is free. That is scikit-learn's objective; both sides are divided by
-//! C · Σ s(i), as there, so that the tolerance on the gradient means the same for any size of data. For two labels the objective of
-//! the binomial loss with a single weight vector is meant: with one vector a label that is the same with half the C.
+//! [`ClassWeights`], by default balanced, s(i) = n / (k · n(label(i))); the intercept b is free. That is scikit-learn's objective; it is divided by
+//! C · Σ s(i), as there, so that the tolerance on the gradient means the same for any size of data. For two labels the
+//! binomial objective with one weight vector is minimised; it equals the multinomial one at half the C.
 //!
 //! The minimum is a model of labels that are as frequent as their rows weigh: label c has the share π(c) of Σ s(i). Its intercept is returned
 //! less ln(k · π(c)), which by Bayes' rule makes it a model of equally frequent labels (Saerens, Latinne & Decaestecker 2002,
@@ -182,7 +182,7 @@ impl<'a> Fit<SparseRows<'a>, Array1<usize>, SolverError> for ValidLogisticParams
 }
 
 impl ValidLogisticParams {
-    /// What is minimised, over C · Σ s, at `model`; ln k for a model of k labels that knows nothing.
+    /// What is minimised, over C · Σ s, at `model`; with balanced class weights ln k for a model of k labels that knows nothing.
     ///
     /// # Errors
     ///

@@ -328,6 +328,13 @@ async fn models_are_described_with_limits() {
     let heads: Vec<(&str, usize)> = model.heads.iter().map(|head| (head.name.as_str(), head.priors.len())).collect();
     assert_eq!(heads, [("topic", 3), ("stance", 3), ("role", 5)]);
     assert_eq!(model.noise_label, "ticker_noise");
+    let settings: Vec<Option<(Option<f64>, &str, i64)>> = model
+        .heads
+        .iter()
+        .map(|head| head.settings.as_ref().map(|of| (of.c, of.class_weights.as_str(), of.chosen_from)))
+        .collect();
+    assert_eq!(settings, [Some((Some(100.0), "balanced", 0)), Some((Some(100.0), "balanced", 0)), None]);
+    assert_eq!(model.started_from, "");
     for name in [model.name.as_str(), "models/depeche-fr"] {
         let found = client.get_model(pb::GetModelRequest { name: name.into() }).await.unwrap().into_inner();
         assert_eq!(found.model.as_ref(), Some(&model));
