@@ -101,6 +101,11 @@ impl Met {
         self.count = 0;
     }
 
+    fn push(&mut self, id: u32, count: u32) {
+        self.room(1)[0] = (id, count);
+        self.count += 1;
+    }
+
     /// Room for so many more.
     fn room(&mut self, more: usize) -> &mut [(u32, u32)] {
         if self.all.len() - self.count < more {
@@ -251,8 +256,7 @@ impl Tally {
                         let ids = &expansions.ids[ids.clone()];
                         if kind == BlockKind::Words {
                             // Different words are different terms.
-                            seen.room(ids.len()).iter_mut().zip(ids).for_each(|(term, id)| *term = (*id, *count));
-                            seen.count += ids.len();
+                            ids.iter().for_each(|id| seen.push(*id, *count));
                         } else {
                             add_all(counts, seen, ids, *count);
                         }
