@@ -15,6 +15,7 @@ use crate::model::{Article, Classifier, Options};
 use crate::service::convert::{check_article, check_options, classify};
 use crate::service::errors::shown;
 use crate::service::{Limits, pb};
+use crate::train::corpus::no_object;
 
 /// Lines that are classified together, on all cores.
 const CHUNK: usize = 512;
@@ -45,7 +46,8 @@ pub struct ClassifyArgs {
     #[arg(long, group = "format")]
     jsonl: bool,
     /// With --json or --jsonl: explain each prediction by at most this many contributions
-    #[arg(long, value_name = "N", default_value_t = 0, requires = "format", allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(0..=1000))]
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "format", allow_negative_numbers = true,
+          value_parser = clap::value_parser!(i32).range(0..=1000))]
     max_contributions: i32,
 }
 
@@ -165,8 +167,7 @@ fn answer_line(classifier: &Classifier, max_contributions: i32, number: usize, l
     }
     let mut object: serde_json::Map<String, Value> = match serde_json::from_slice(line) {
         Ok(object) => object,
-        // It takes each line for a text of its own.
-        Err(error) => return failed(None, format!("not a JSON object: {error}").replace(" at line 1 column ", " at column ")),
+        Err(error) => return failed(None, no_object(&error)),
     };
     let id = match object.remove("id").unwrap_or_default() {
         Value::String(id) => Some(id),
@@ -181,9 +182,9 @@ fn answer_line(classifier: &Classifier, max_contributions: i32, number: usize, l
         Some(Value::String(string)) => Ok(Some(string)),
         Some(other) => Err(format!("{field}: {} is not a string", shown(&other.to_string()))),
     };
-    let fields = string("title").and_then(|title| Ok((title, string("text")?)));
-    let (title, text) = match fields.and_then(|(title, text)| Ok((title, text.ok_or("text: missing")?))) {
-        Ok((title, text)) => (title.unwrap_or_default(), text),
+    let mut fields = || Ok((string("title")?.unwrap_or_default(), string("text")?.ok_or("text: missing")?));
+    let (title, text) = match fields() {
+        Ok(found) => found,
         Err(message) => return failed(id, message),
     };
     let article = pb::Article { article_id: id.clone().unwrap_or_default(), title, text };

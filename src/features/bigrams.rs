@@ -12,8 +12,8 @@ use super::Vocabulary;
 /// The pairs of a fitted block.
 #[derive(Debug, Clone)]
 pub(super) struct Bigrams {
-    /// The words that pairs are made of, with their numbers.
-    words: HashMap<String, u32, FixedState>,
+    /// The words that pairs are made of.
+    words: Vocabulary,
     /// For each pair of numbers the term's id.
     ids: HashMap<(u32, u32), u32, FixedState>,
 }
@@ -21,15 +21,11 @@ pub(super) struct Bigrams {
 impl Bigrams {
     /// The pairs of `vocabulary`; terms that are none are found nowhere.
     pub(super) fn new(vocabulary: &Vocabulary) -> Self {
-        let mut words: HashMap<String, u32, FixedState> = HashMap::with_hasher(FixedState::default());
+        let mut words = Vocabulary::default();
         let mut ids = HashMap::with_hasher(FixedState::default());
         for (term, id) in vocabulary.iter().zip(0..) {
             if let Some((first, second)) = term.split_once(' ') {
-                let mut number = |word: &str| {
-                    let next = u32::try_from(words.len()).unwrap_or(u32::MAX);
-                    *words.entry(word.to_owned()).or_insert(next)
-                };
-                ids.insert((number(first), number(second)), id);
+                ids.insert((words.intern(first), words.intern(second)), id);
             }
         }
         Self { words, ids }
@@ -37,7 +33,7 @@ impl Bigrams {
 
     /// The number of a word that some pair has.
     pub(super) fn word(&self, word: &str) -> Option<u32> {
-        self.words.get(word).copied()
+        self.words.get(word)
     }
 
     /// The id of a pair of such words.

@@ -151,8 +151,9 @@ impl Reading {
             if source.start - end > 1 || !matches!(text.as_bytes().get(end), Some(b' ' | b'\'')) {
                 (begins_sentence, quoted) = between(&text[end..source.start], quoted);
             }
-            let capitalised = is_capitalised(&text[source.clone()]);
-            let named = is_named(&text[source.clone()], capitalised, begins_sentence || end == 0);
+            let written = &text[source.clone()];
+            let capitalised = is_capitalised(written);
+            let named = is_named(written, capitalised, begins_sentence || end == 0);
             end = source.end;
             let word = match whole(word) {
                 Some(whole) => {
@@ -224,27 +225,24 @@ impl Reading {
 /// A word of up to [`WHOLE`] bytes as a number, with its length; never zero, since no word is empty.
 fn whole(word: &[u8]) -> Option<u128> {
     let length = word.len();
-    let packed = match length {
-        0..=7 => u128::from(vocabulary::key(word) & (u64::MAX >> 8)),
+    match length {
+        // These are their own keys, with their length.
+        0..=7 => Some(vocabulary::key(word).into()),
         8..=WHOLE => {
             // The last bytes, shifted to their place, overlap the first ones where these are the same.
             let first = u64::from_le_bytes(*word.first_chunk()?);
             let last = u64::from_le_bytes(*word.last_chunk()?);
-            u128::from(first) | u128::from(last) << (8 * (length - 8))
+            Some(u128::from(first) | u128::from(last) << (8 * (length - 8)) | (length as u128) << (8 * WHOLE))
         }
-        _ => return None,
-    };
-    Some(packed | (length as u128) << (8 * WHOLE))
+        _ => None,
+    }
 }
 
-/// The place of a word among [`RECENT`]: both halves, multiplied with one another (each first made different from zero), spread over all bits.
+/// The place of a word among [`RECENT`], from both halves, each made different from zero.
+#[expect(clippy::cast_possible_truncation, reason = "halves are taken, and of the fold only the lowest bits are wanted")]
 fn place(whole: u128) -> usize {
-    #[expect(clippy::cast_possible_truncation, reason = "halves, and then only the lowest bits are wanted")]
     let (low, high) = (whole as u64, (whole >> 64) as u64);
-    let product = u128::from(low ^ 0x9e37_79b9_7f4a_7c15) * u128::from(high ^ 0xc2b2_ae3d_27d4_eb4f);
-    #[expect(clippy::cast_possible_truncation, reason = "halves, and then only the lowest bits are wanted")]
-    let spread = ((product >> 64) as u64 ^ product as u64) as usize;
-    spread & (RECENT - 1)
+    vocabulary::fold(low ^ 0x9e37_79b9_7f4a_7c15, high ^ 0xc2b2_ae3d_27d4_eb4f) as usize & (RECENT - 1)
 }
 
 /// Whether a word as it stands in a text looks like a name or a figure.

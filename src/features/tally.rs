@@ -267,8 +267,7 @@ impl Tally {
                 BlockKind::Shape => {
                     for term in tokens.shape.iter() {
                         let Some(id) = terms.id(block, term) else { continue };
-                        make_room(&mut self.counts, terms.len(block));
-                        add_all(&mut self.counts, &mut self.terms, &[id], 1);
+                        add_one(&mut self.counts, &mut self.terms, (id, terms.len(block)));
                     }
                 }
             }
@@ -330,8 +329,7 @@ impl Tally {
                 last = expansions.ids[half].first().map(|half| (token.word, *half));
                 if let (Some(first), Some(second)) = (before, last) {
                     let id = terms.pair(block, tokens.reading.words(), [first, second]);
-                    make_room(counts, terms.len(block));
-                    id.into_iter().for_each(|id| add_all(counts, found, &[id], 1));
+                    id.into_iter().for_each(|id| add_one(counts, found, (id, terms.len(block))));
                 }
             }
         }
@@ -367,8 +365,7 @@ impl Tally {
                         ids[relation] = terms.id(block, &lexicon.relations()[relation]).unwrap_or(NONE);
                     }
                     if ids[relation] != NONE {
-                        make_room(counts, terms.len(block));
-                        add_all(counts, found, &ids[relation..=relation], 1);
+                        add_one(counts, found, (ids[relation], terms.len(block)));
                     }
                 });
             }
@@ -400,6 +397,12 @@ fn make_room(counts: &mut Vec<u16>, terms: usize) {
     if counts.len() < terms {
         counts.resize(terms, 0);
     }
+}
+
+/// Counts an occurrence of a term by itself, which is one of so many `terms`.
+fn add_one(counts: &mut Vec<u16>, seen: &mut Met, (id, terms): (u32, usize)) {
+    make_room(counts, terms);
+    add_all(counts, seen, &[id], 1);
 }
 
 /// Adds `more` to the count of each of the `ids`, and those that are new to `seen`.

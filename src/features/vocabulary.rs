@@ -68,7 +68,12 @@ impl Ends<u64> {
 
 /// Spreads a key over all bits of a table's hash (the multiplier is 2^64 over the golden ratio; Knuth, The Art of Computer Programming, 6.4).
 fn spread(key: u64) -> u64 {
-    let product = u128::from(key) * 0x9e37_79b9_7f4a_7c15;
+    fold(key, 0x9e37_79b9_7f4a_7c15)
+}
+
+/// Both halves of a product in one number, of which each bit depends on all of both.
+pub(super) fn fold(left: u64, right: u64) -> u64 {
+    let product = u128::from(left) * u128::from(right);
     #[expect(clippy::cast_possible_truncation, reason = "both halves are taken")]
     let halves = ((product >> 64) as u64, product as u64);
     halves.0 ^ halves.1
@@ -124,11 +129,7 @@ impl Vocabulary {
 
     /// [`intern`](Self::intern) of a term that is known to be UTF-8.
     pub(super) fn intern_utf8(&mut self, term: &[u8]) -> u32 {
-        self.intern_key(key(term), term)
-    }
-
-    /// [`intern`](Self::intern) of a term that is known to be UTF-8, given its key.
-    pub(super) fn intern_key(&mut self, key: u64, term: &[u8]) -> u32 {
+        let key = key(term);
         let Self { terms, ends, keys, ids } = self;
         let next = u32::try_from(ends.len()).unwrap_or(u32::MAX);
         let is_term = |id: &u32| keys[*id as usize] == key && (key & IS_HASH == 0 || slice(terms, ends, *id).as_bytes() == term);

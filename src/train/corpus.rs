@@ -297,12 +297,8 @@ fn read_json_lines(
     let mut is_blank = true;
     for_each_line(file, |line, json| {
         is_blank = false;
-        let object: serde_json::Map<String, serde_json::Value> =
-            serde_json::from_str(json).map_err(|error| CorpusError::Syntax {
-                file: file.to_owned(),
-                line,
-                reason: format!("not a JSON object: {error}").replace(" at line 1 column ", " at column "),
-            })?;
+        let object: serde_json::Map<String, serde_json::Value> = serde_json::from_str(json)
+            .map_err(|error| CorpusError::Syntax { file: file.to_owned(), line, reason: no_object(&error) })?;
         missing.retain(|name| !object.contains_key(*name));
         let mut row = Row::new();
         for (name, value) in object {
@@ -412,6 +408,12 @@ pub fn counts<'a>(labels: impl IntoIterator<Item = &'a str>) -> BTreeMap<&'a str
         *counts.entry(label).or_default() += 1;
     }
     counts
+}
+
+/// Why a line is not a JSON object. The parser takes it for a text of its own, whose first line it is.
+#[must_use]
+pub fn no_object(error: &serde_json::Error) -> String {
+    format!("not a JSON object: {error}").replace(" at line 1 column ", " at column ")
 }
 
 /// Checks that a head can be trained on these labels: at least two of them, each with at least two articles.

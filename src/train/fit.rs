@@ -170,17 +170,12 @@ fn fit(params: &TrainParams, settings: &HeadSettings, rows: &Rows<'_>) -> Result
     let start = params.init.as_ref().map(|init| Start::from_model(init, rows.head, rows.space, &rows.labels));
     let (start, taken_over) =
         start.map_or(Ok((None, None)), |start| start.checked(&solver, &data).map(|(at, over)| (at, Some(over))))?;
-    let mut folded = CrossValidated {
-        out_of_fold: OutOfFold { logits: Array2::zeros((0, rows.labels.len())), labels: vec![] },
-        iterations: 0,
-        first: None,
-    };
+    let mut folds: Vec<Fold> = Vec::new();
     if params.calibration_folds > 0 {
         let wanted = if params.held_out_folds > 0 { params.held_out_folds } else { params.calibration_folds };
-        let folds: Vec<Fold> = rows.folds(params).take(wanted).collect();
-        folded = cross_validate((params, rows), &folds, &solver)?;
+        folds.extend(rows.folds(params).take(wanted));
     }
-    let CrossValidated { out_of_fold, iterations: fold_iterations, first } = folded;
+    let CrossValidated { out_of_fold, iterations: fold_iterations, first } = cross_validate((params, rows), &folds, &solver)?;
     let model = solver.fit_from(&data, start.or(first).as_ref())?;
     let temperature = calibration::temperature(&out_of_fold);
     #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "weights are stored in single precision")]

@@ -218,6 +218,7 @@ pub fn train(params: &TrainParams, corpus: Corpus, pages: &[MarkedPage], progres
         vectors(params, &corpus, role.as_ref(), blocks(params, has_stances), progress)?;
     // From here on labels are enough, and the memory of the texts is wanted for other things.
     let labels = corpus.into_labels();
+    check_noise(params, &labels, &has_body)?;
     let heads = Heads { params, labels: &labels, has_body, space: &space, matrix: &matrix, progress };
     let (topic, fitting) = heads.fit("topic", &TOPIC_WEIGHTS, params.lead_weight, |labels| Some(&*labels.topic))?;
     fittings.push(fitting);
@@ -285,11 +286,7 @@ impl Heads<'_> {
         let Self { params, labels: all, has_body, space, matrix, progress } = self;
         let of = |row: usize| label(&all[row]).filter(|_| has_body[row]);
         let chosen: Vec<usize> = (0..all.len()).filter(|row| of(*row).is_some()).collect();
-        let counts = counts(chosen.iter().filter_map(|row| of(*row)));
-        if name == "topic" {
-            check_noise(params.noise_label.as_deref(), &counts)?;
-        }
-        let labels: Vec<String> = counts.into_keys().map(str::to_owned).collect();
+        let labels: Vec<String> = counts(chosen.iter().filter_map(|row| of(*row))).into_keys().map(str::to_owned).collect();
         let target = |label: &str| labels.binary_search_by(|other| other.as_str().cmp(label)).ok();
         let group = |row: &'_ usize| all[*row].group.as_deref().unwrap_or(&all[*row].id);
         let rows = Rows {
@@ -317,8 +314,10 @@ impl Heads<'_> {
 }
 
 /// Checks that the noise label still has an article where those without any body are left out.
-fn check_noise(noise_label: Option<&str>, topics: &BTreeMap<&str, usize>) -> Result<(), TrainError> {
-    match noise_label.filter(|noise| !topics.contains_key(noise)) {
+fn check_noise(params: &TrainParams, articles: &[Labels], has_body: &[bool]) -> Result<(), TrainError> {
+    let is_left =
+        |noise: &&String| articles.iter().zip(has_body).any(|(article, has_body)| *has_body && *article.topic == ***noise);
+    match params.noise_label.as_ref().filter(|noise| !is_left(noise)) {
         Some(noise) => {
             let all = format!("the role head takes every passage of all articles of the noise label {noise:?} for noise");
             Err(CorpusError::Unusable(format!("{all}, so that none is left to learn from")).into())
