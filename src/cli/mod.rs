@@ -99,6 +99,7 @@ impl FieldArgs {
             topic: self.topic_field.clone(),
             stance: self.stance_field.clone(),
             group: self.group_field.clone(),
+            fold: None,
         }
     }
 }

@@ -14,7 +14,9 @@ use crate::model::file;
 use crate::model::{ClassWeights, HeadScores, Model, Priors};
 use crate::spill::Memory;
 use crate::train::search::{Edge, Point, Spread};
-use crate::train::{self as training, Corpus, Fitting, Progress, Search, SearchParams, TakenOver, TrainError, TrainParams};
+use crate::train::{
+    self as training, Corpus, FieldNames, Fitting, Progress, Search, SearchParams, TakenOver, TrainError, TrainParams,
+};
 
 /// Trains a model from labelled articles
 #[derive(Debug, Args)]
@@ -79,6 +81,10 @@ pub struct TrainArgs {
     /// a hundred thousand articles one tells enough
     #[arg(long, value_name = "N", default_value_t = 0)]
     held_out_folds: usize,
+    /// Holds what the folds keep whole for topic and stance in place of the group: the outlet, the year, whoever collected or wrote the articles. Held-out
+    /// scores are then those on articles of another origin, and probabilities as sure as they may be of these
+    #[arg(long, value_name = "NAME")]
+    fold_field: Option<String>,
     /// Memory for texts, counted terms and vectors, such as 6G or 800M, at least 256M; what does not fit goes to temporary files, up to five times the size of the
     /// texts. The model is the same to the last byte. Beyond it come some 300 bytes an article, 40 MB a thread, the weights
     /// while they are fitted (see --max-features), and CSV and TSV files, which are read as a whole. No limit by default
@@ -161,7 +167,7 @@ pub(super) fn run(args: &TrainArgs) -> anyhow::Result<()> {
     };
     let stages = Stages::new();
     stages.stage("reading the data");
-    let corpus = Corpus::read(&args.data, &args.fields.names(), &params.memory)?;
+    let corpus = Corpus::read(&args.data, &FieldNames { fold: args.fold_field.clone(), ..args.fields.names() }, &params.memory)?;
     let pages = training::pages::read(&args.pages)?;
     let trained = training::train(&params, corpus, &pages, &stages).map_err(|error| match &error {
         TrainError::Priors(priors) => Usage(format!("--priors: {priors}")).into(),

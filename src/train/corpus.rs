@@ -26,6 +26,8 @@ pub struct FieldNames {
     pub stance: Option<String>,
     /// `group` by default: articles of one group are never split between training and testing.
     pub group: Option<String>,
+    /// What the folds keep whole instead, where one is given: such as the outlet, the year, or whoever wrote them.
+    pub fold: Option<String>,
 }
 
 /// A labelled article.
@@ -44,6 +46,8 @@ pub struct LabelledArticle {
     pub stance: Option<String>,
     /// What it belongs with, where that is known.
     pub group: Option<String>,
+    /// What the folds keep whole, where that is not the group.
+    pub fold: Option<String>,
     /// Where it was read: file and line.
     pub source: (PathBuf, usize),
 }
@@ -134,21 +138,22 @@ impl FieldNames {
         self.topic.as_deref().unwrap_or("topic")
     }
 
-    /// All names, given or default.
-    fn names(&self) -> [&str; 6] {
-        [
+    /// Whether a part of an article has this name, given or default.
+    fn has(&self, name: &str) -> bool {
+        let names = [
             self.id.as_deref().unwrap_or("id"),
             self.title.as_deref().unwrap_or("title"),
             self.text(),
             self.topic(),
             self.stance.as_deref().unwrap_or("stance"),
             self.group.as_deref().unwrap_or("group"),
-        ]
+        ];
+        names.contains(&name) || self.fold.as_deref() == Some(name)
     }
 
     /// The names that must be in each file: text, topic, and all that were given.
     fn required(&self) -> Vec<&str> {
-        let given = [&self.id, &self.title, &self.stance, &self.group].into_iter().flatten().map(String::as_str);
+        let given = [&self.id, &self.title, &self.stance, &self.group, &self.fold].into_iter().flatten().map(String::as_str);
         [self.text(), self.topic()].into_iter().chain(given).collect()
     }
 
@@ -159,6 +164,8 @@ impl FieldNames {
             field: field.to_owned(),
             reason: reason.to_owned(),
         };
+        // Which may be one of the others.
+        let fold = self.fold.as_ref().and_then(|name| row.get(name)).filter(|value| !page::is_empty(value)).cloned();
         let mut take = |name: &Option<String>, default: &str| {
             row.remove(name.as_deref().unwrap_or(default)).filter(|value| !page::is_empty(value))
         };
@@ -172,6 +179,7 @@ impl FieldNames {
                 .to_owned(),
             stance: take(&self.stance, "stance").map(|label| label.trim().to_owned()),
             group: take(&self.group, "group"),
+            fold,
             source: (file.to_owned(), line),
         };
         Ok(article)
@@ -307,7 +315,7 @@ fn read_json_lines(
                 serde_json::Value::Number(value) => drop(row.insert(name, value.to_string())),
                 serde_json::Value::Null => {}
                 other @ (serde_json::Value::Bool(_) | serde_json::Value::Array(_) | serde_json::Value::Object(_)) => {
-                    if fields.names().contains(&name.as_str()) {
+                    if fields.has(&name) {
                         let reason = format!("expected a string, found {other}");
                         return Err(CorpusError::Field { file: file.to_owned(), line, field: name, reason });
                     }

@@ -288,14 +288,17 @@ impl Heads<'_> {
         let chosen: Vec<usize> = (0..all.len()).filter(|row| of(*row).is_some()).collect();
         let labels: Vec<String> = counts(chosen.iter().filter_map(|row| of(*row))).into_keys().map(str::to_owned).collect();
         let target = |label: &str| labels.binary_search_by(|other| other.as_str().cmp(label)).ok();
-        let group = |row: &'_ usize| all[*row].group.as_deref().unwrap_or(&all[*row].id);
+        let kept_whole = |row: &usize| {
+            let Labels { id, group, fold, .. } = &all[*row];
+            fold.as_deref().or(group.as_deref()).unwrap_or(id)
+        };
         let rows = Rows {
             head: name,
             space,
             matrix,
             scales: &scales(space, weights),
             targets: chosen.iter().filter_map(|row| target(of(*row)?)).collect(),
-            groups: chosen.iter().map(group).collect(),
+            groups: chosen.iter().map(kept_whole).collect(),
             rows: chosen,
             labels,
             leads: Leads { weight: lead_weight, first: all.len() },

@@ -27,6 +27,8 @@ pub struct Labels {
     pub stance: Option<Arc<str>>,
     /// What it belongs with, where that is known.
     pub group: Option<Box<str>>,
+    /// What the folds keep whole, where that is not the group.
+    pub fold: Option<Arc<str>>,
     /// Where it was read: file and line.
     pub source: (Arc<Path>, usize),
 }
@@ -152,7 +154,7 @@ impl Corpus {
     ///
     /// When texts can't be written to disk.
     pub fn push(&mut self, article: LabelledArticle) -> io::Result<()> {
-        let LabelledArticle { id, title, text, topic, stance, group, source: (file, line) } = article;
+        let LabelledArticle { id, title, text, topic, stance, group, fold, source: (file, line) } = article;
         let open = self.open.1.len();
         if open > 0 && (open + title.len() + text.len()) as u64 > self.memory.chunk() {
             self.close()?;
@@ -163,6 +165,7 @@ impl Corpus {
         };
         [&id, &title, &text, &topic].into_iter().for_each(|part| self.digest.add(part));
         [&stance, &group].into_iter().for_each(|part| self.digest.add(part.as_deref().unwrap_or("")));
+        fold.iter().for_each(|part| self.digest.add(part));
         let mut shared = |label: String| match self.shared.get(label.as_str()) {
             Some(shared) => Arc::clone(shared),
             None => {
@@ -174,8 +177,9 @@ impl Corpus {
         self.labels.push(Labels {
             id: id.into(),
             topic: shared(topic),
-            stance: stance.map(shared),
+            stance: stance.map(&mut shared),
             group: group.map(String::into_boxed_str),
+            fold: fold.map(shared),
             source: (file, line),
         });
         let (bounds, texts) = &mut self.open;

@@ -51,6 +51,27 @@ fn other_names_and_missing_ids() {
 }
 
 #[test]
+fn what_the_folds_keep_whole_may_be_any_field() {
+    let row = "id,text,topic,group,outlet\n1,un,x,visite,Le Sahel\n2,deux,y,sommet,\n";
+    let fold = |name: &str| {
+        let fields = FieldNames { fold: Some(name.into()), ..FieldNames::default() };
+        let found = articles("a.csv", row, &fields)?;
+        Ok(found.into_iter().map(|article| (article.fold, article.group.unwrap())).collect::<Vec<_>>())
+    };
+    let some = |fold: &str, group: &str| (Some(fold.to_owned()), group.to_owned());
+    assert_eq!(fold("outlet").unwrap(), [some("Le Sahel", "visite"), (None, "sommet".into())]);
+    assert_eq!(fold("group").unwrap(), [some("visite", "visite"), some("sommet", "sommet")]);
+    let error: String = fold("campaign").unwrap_err();
+    assert_eq!(
+        error,
+        r#"a.csv, line 1, field "campaign": there is no such column; the columns are id, text, topic, group, outlet"#
+    );
+    let fields = FieldNames { fold: Some("campaign".into()), ..FieldNames::default() };
+    let error = articles("a.jsonl", r#"{"text": "a", "topic": "x", "campaign": ["a"]}"#, &fields).unwrap_err();
+    assert_eq!(error, r#"a.jsonl, line 1, field "campaign": expected a string, found ["a"]"#);
+}
+
+#[test]
 fn every_error_names_file_line_and_field() {
     let good = r#"{"id": "1", "text": "a", "topic": "x"}"#;
     for (name, content, expected) in [
