@@ -435,7 +435,7 @@ pub struct SparseRows<'a> {
     pub matrix: &'a SparseMatrix,
     /// The rows of it that are meant, in this order.
     pub rows: Vec<usize>,
-    /// What the values of each column are multiplied by; empty: nothing.
+    /// What the values of each column are multiplied by, zero for all columns of a block or for none of them; empty: nothing.
     pub scales: &'a [f64],
 }
 

@@ -1,7 +1,7 @@
 //! Products of a packed row with weights, and back: the two loops that training spends most of its time in.
 //!
 //! Weights lie side by side for each column, one for each label, and are those of a term that occurs once, so that nearly all of the work is to
-//! add them up. Behind the last column there is room for a whole segment, so that no id needs to be compared with the end.
+//! add them up. Segments of columns that count for nothing are passed over. Behind the last column there is room for a whole segment, so that no id needs to be compared with the end.
 
 use crate::features::matrix::{Id, Row, SPAN, Segment};
 use crate::features::space::Damping;
@@ -9,16 +9,32 @@ use crate::features::space::Damping;
 /// Columns that are worked on side by side: one after the other, each sum would wait for the one before.
 const LANES: usize = 4;
 
+/// A row, and what there is to know of its columns.
+#[derive(Clone, Copy)]
+pub(super) struct Entries<'a> {
+    /// The row.
+    pub(super) row: Row<'a>,
+    /// For each column what its weights were multiplied by; those of a segment are all zero or none is.
+    pub(super) factors: &'a [f64],
+}
+
+impl<'a> Entries<'a> {
+    /// The segments of which the weights are not all zero.
+    fn segments(self) -> impl Iterator<Item = Segment<'a>> {
+        self.row.segments().filter(move |segment| self.factors[segment.first] != 0.0)
+    }
+}
+
 /// A number of labels for which there are loops of their own, which are several times as fast.
 pub(super) trait Product: Sync {
     /// Columns that there must be room for behind the last one.
     fn room(&self) -> usize;
 
-    /// Adds the products of the row's values and their `weights` to `logits`.
-    fn multiply(&self, row: Row<'_>, weights: &[f64], logits: &mut [f64]);
+    /// Adds the products of a row's values and their `weights` to `logits`.
+    fn multiply(&self, entries: Entries<'_>, weights: &[f64], logits: &mut [f64]);
 
-    /// Adds the products of the row's values and the `errors` to the `sums` of their columns.
-    fn spread(&self, row: Row<'_>, errors: &[f64], sums: &mut [f64]);
+    /// Adds the products of a row's values and the `errors` to the `sums` of their columns, but for those that count for nothing.
+    fn spread(&self, entries: Entries<'_>, errors: &[f64], sums: &mut [f64]);
 }
 
 /// Labels of which the number is known when compiling.
@@ -51,10 +67,10 @@ impl<const WIDTH: usize> Product for Fixed<WIDTH> {
         SPAN
     }
 
-    fn multiply(&self, row: Row<'_>, weights: &[f64], logits: &mut [f64]) {
+    fn multiply(&self, entries: Entries<'_>, weights: &[f64], logits: &mut [f64]) {
         let damping = Damping::new();
         let (columns, _) = weights.as_chunks::<WIDTH>();
-        for Segment { first, factor, once, often, counts } in row.segments() {
+        for Segment { first, factor, once, often, counts } in entries.segments() {
             let Some(columns) = columns.get(first..).and_then(|columns| columns.first_chunk::<SPAN>()) else { continue };
             let mut lanes = [[0.0; WIDTH]; LANES];
             let (groups, rest) = once.as_chunks::<LANES>();
@@ -82,10 +98,10 @@ impl<const WIDTH: usize> Product for Fixed<WIDTH> {
         }
     }
 
-    fn spread(&self, row: Row<'_>, errors: &[f64], sums: &mut [f64]) {
+    fn spread(&self, entries: Entries<'_>, errors: &[f64], sums: &mut [f64]) {
         let damping = Damping::new();
         let (columns, _) = sums.as_chunks_mut::<WIDTH>();
-        for Segment { first, factor, once, often, counts } in row.segments() {
+        for Segment { first, factor, once, often, counts } in entries.segments() {
             let Some(columns) = columns.get_mut(first..).and_then(|columns| columns.first_chunk_mut::<SPAN>()) else { continue };
             let mut scaled = [0.0; WIDTH];
             scaled.iter_mut().zip(errors).for_each(|(scaled, error)| *scaled = factor * error);
@@ -111,15 +127,15 @@ impl Product for Any {
         0
     }
 
-    fn multiply(&self, row: Row<'_>, weights: &[f64], logits: &mut [f64]) {
-        row.terms().for_each(|(column, value)| {
+    fn multiply(&self, entries: Entries<'_>, weights: &[f64], logits: &mut [f64]) {
+        entries.row.terms().for_each(|(column, value)| {
             let weights = &weights[column * logits.len()..];
             logits.iter_mut().zip(weights).for_each(|(logit, weight)| *logit += value * weight);
         });
     }
 
-    fn spread(&self, row: Row<'_>, errors: &[f64], sums: &mut [f64]) {
-        row.terms().for_each(|(column, value)| {
+    fn spread(&self, entries: Entries<'_>, errors: &[f64], sums: &mut [f64]) {
+        entries.row.terms().for_each(|(column, value)| {
             let sums = &mut sums[column * errors.len()..];
             sums.iter_mut().zip(errors).for_each(|(sum, error)| *sum += value * error);
         });
@@ -158,8 +174,9 @@ mod tests {
             weights.iter_mut().enumerate().for_each(|(at, weight)| *weight = (at % 1001) as f64 / 7.0 - 60.0);
             let errors: Vec<f64> = (0..width).map(|label| 1.5 - label as f64).collect();
             let mut logits = vec![1.0; width];
-            product.multiply(row, &weights, &mut logits);
-            product.spread(row, &errors, &mut sums);
+            let entries = Entries { row, factors: &vec![1.0; features] };
+            product.multiply(entries, &weights, &mut logits);
+            product.spread(entries, &errors, &mut sums);
             let mut expected = (vec![1.0; width], zeros());
             for (first, terms, factor) in BLOCKS {
                 for (term, count) in terms {
@@ -173,5 +190,30 @@ mod tests {
             assert!(logits.iter().zip(&expected.0).all(|(found, expected)| (found - expected).abs() < 1e-9), "{width}");
             assert!(sums.iter().zip(&expected.1).all(|(found, expected)| (found - expected).abs() < 1e-12), "{width}");
         }
+    }
+
+    #[test]
+    fn blocks_that_count_for_nothing_are_passed_over() {
+        let features = 11 + 140_001;
+        let (mut rows, mut matrix) = (PackedRows::default(), SparseMatrix::new(features));
+        BLOCKS.iter().for_each(|(first, terms, factor)| rows.push_block(*first, terms, *factor));
+        rows.end();
+        matrix.push(rows).unwrap();
+        let mut cursor = matrix.cursor();
+        let row = cursor.row(0).unwrap();
+        let mut factors = vec![1.0; features];
+        factors[11..].fill(0.0);
+        let entries = Entries { row, factors: &factors };
+        let product = of_width(2);
+        let zeros = || vec![0.0; (features + product.room()) * 2];
+        // Weights of columns that count for nothing are zero; what is not read can be anything.
+        let (mut weights, mut sums, mut logits) = (zeros(), zeros(), vec![0.0; 2]);
+        weights[22..].fill(f64::NAN);
+        weights[2 * 3] = 4.0;
+        product.multiply(entries, &weights, &mut logits);
+        product.spread(entries, &[2.0, -2.0], &mut sums);
+        assert_eq!(logits, [0.5 * 4.0, 0.0]);
+        assert_eq!(sums[2 * 3..][..2], [1.0, -1.0]);
+        assert!(sums[22..].iter().all(|sum| *sum == 0.0));
     }
 }

@@ -29,7 +29,7 @@ use ndarray::{Array1, Array2, ArrayView1};
 use rayon::prelude::*;
 
 use super::lbfgs::{Limits, Minimum, minimise, squares};
-use super::products::{self, Product};
+use super::products::{self, Entries, Product};
 use crate::features::SparseRows;
 use crate::model::ClassWeights;
 use crate::model::head::argmax;
@@ -455,10 +455,11 @@ impl<'a> Loss<'a> {
         for at in range {
             logits.copy_from_slice(bias);
             let row = cursor.row(self.rows.rows[at])?;
-            self.product.multiply(row, weights, &mut logits);
+            let entries = Entries { row, factors: &self.factors };
+            self.product.multiply(entries, weights, &mut logits);
             cost += self.weights[at] * self.errors(self.targets[at], &mut logits);
             logits.iter_mut().for_each(|error| *error *= self.weights[at]);
-            self.product.spread(row, &logits, sums);
+            self.product.spread(entries, &logits, sums);
             let sums = &mut sums[self.features * logits.len()..];
             sums.iter_mut().zip(&logits).for_each(|(sum, error)| *sum += error);
         }
