@@ -9,12 +9,15 @@ same every time, and a text that appears twice is never on both sides. In every 
 - one article: every article held out by itself, likewise. depeche has walked over all of them once before either is measured, and
   so knows most of their words; the peers keep nothing from one text to the next.
 - same label: share of the articles held out that get the label that depeche gives them.
+- calls over gRPC, on Linux with two cores: the texts held out, cut into pieces of one size, with 64 calls in flight on four connections for three
+  seconds; the server has one core, the client the other. scikit-learn answers from grpc.aio, as one would write it.
 
 scikit-learn has the three blocks of features that depeche has, and the same objective. Everything runs on one thread, but
 for the row that says otherwise.
 """
 
 import argparse
+import asyncio
 import gzip
 import hashlib
 import importlib.metadata
@@ -25,6 +28,7 @@ import pickle
 import platform
 import random
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -230,6 +234,31 @@ def fasttext_scorer(file):
     return label_all
 
 
+def serve(args):
+    """Answers Classify with a peer's labels, and tells where."""
+    import grpc
+
+    sys.path.insert(0, str(args.model.parent))
+    from depeche.v1 import classifier_pb2, classifier_pb2_grpc
+
+    label_all = sklearn_scorer(args.model)
+
+    class Service(classifier_pb2_grpc.ClassifierServiceServicer):
+        async def Classify(self, request, context):
+            label = label_all([(request.article.title, request.article.text)])[0]
+            return classifier_pb2.ClassifyResponse(topic=classifier_pb2.Prediction(label=label))
+
+    async def run():
+        server = grpc.aio.server()
+        classifier_pb2_grpc.add_ClassifierServiceServicer_to_server(Service(), server)
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        print(f"address=127.0.0.1:{port}", file=sys.stderr, flush=True)
+        await server.wait_for_termination()
+
+    asyncio.run(run())
+
+
 # --- The comparison
 
 # Everything on one thread; nothing of the caller's settings in the answers.
@@ -266,6 +295,9 @@ class Ours:
         _, seconds, memory = run([*command, "--calibration-folds", self.args.folds, "--threads", self.threads])
         return {"training": seconds, "memory": memory}
 
+    def serve(self):
+        return [self.args.depeche, "serve", "--listen", "127.0.0.1:0", "--model", self.model]
+
     def score(self, data):
         if self.threads > 1:
             return {}
@@ -288,6 +320,9 @@ class Peer:
     def train(self, data):
         out, _, memory = self.run("train", data)
         return {**json.loads(out), "memory": memory}
+
+    def serve(self):
+        return [sys.executable, __file__, "serve", self.name, "-", self.model]
 
     def score(self, data):
         return json.loads(self.run("score", data)[0])
@@ -330,6 +365,55 @@ def compare(args):
         f"{args.folds} calibration folds. {versions()}.\n"
     )
     print("\n".join(table(results)))
+    if hasattr(os, "sched_getaffinity") and len(os.sched_getaffinity(0)) > 1 and shutil.which("taskset"):
+        peers = {name: system for name, system in systems.items() if name not in (TWO_THREADS, FASTTEXT)}
+        print("\n" + "\n".join(calls(args, peers, held_out)))
+    else:
+        print("calls over gRPC are left out: they need taskset and two cores", file=sys.stderr)
+
+
+def calls(args, systems, data):
+    """Lines of Markdown: what each system answers over gRPC."""
+    server_core, client_core, *_ = sorted(os.sched_getaffinity(0))
+    yield "| | text, bytes | calls a second | depeche's beside it | server, processor time a call, µs | p50, µs | p99, µs | resident, MiB |"
+    yield "|---" * 8 + "|"
+    found = {}
+    for turn in range(1, args.rounds + 1):
+        for name, system in systems.items():
+            command = ["taskset", "-c", server_core, *system.serve()]
+            environment = ENVIRONMENT | {"RUST_LOG": "info"}
+            with subprocess.Popen([str(part) for part in command], stderr=subprocess.PIPE, text=True, env=environment) as server:
+                try:
+                    address = next(line for line in server.stderr if "address=" in line).split("address=")[1].split()[0]
+                    for size in SIZES:
+                        before = processor_time(server.pid)
+                        client = ["taskset", "-c", client_core, args.caller, "--address", address, "--data", data]
+                        out, _, _ = run([*client, "--label-field", "label", "--bytes", size])
+                        answered = json.loads(out)
+                        answered["processor"] = (processor_time(server.pid) - before) / answered["all"] * 1e6
+                        answered["rate"] = answered["calls"] / answered["seconds"]
+                        answered["resident"] = resident(server.pid)
+                        found.setdefault((name, size), []).append(answered)
+                finally:
+                    server.kill()
+            print(f"round {turn} of {args.rounds}: {name}, called", file=sys.stderr)
+    for size in SIZES:
+        for name in systems:
+            of = lambda what, name=name: median(answered[what] for answered in found[name, size])
+            beside = "" if name == OURS else f"{of('rate', OURS) / of('rate'):.1f} times"
+            figures = " | ".join(number(of(what)) for what in ("processor", "p50", "p99", "resident"))
+            yield f"| {name} | {size:,} | {number(of('rate'))} | {beside} | {figures} |"
+
+
+def processor_time(process):
+    """Seconds of processor time so far; the fields after the name, which ends in the last parenthesis."""
+    fields = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def resident(process):
+    """MiB of memory in use."""
+    return int(Path(f"/proc/{process}/statm").read_text(encoding="utf-8").split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def versions():
@@ -351,6 +435,9 @@ COLUMNS = {
     "same": "same label",
 }
 SHARES = ("accuracy", "macro-F1", "same")
+
+# Bytes of text in a call over gRPC.
+SIZES = (600, 4096, 20480)
 
 
 def table(results):
@@ -382,10 +469,10 @@ def number(value):
 
 
 def main():
-    if sys.argv[1:2] in (["train"], ["score"]):
+    if sys.argv[1:2] in (["train"], ["score"], ["serve"]):
         step, peer, *files = sys.argv[1:]
         data, model = map(Path, files)
-        {"train": train, "score": score}[step](argparse.Namespace(peer=peer, data=data, model=model))
+        {"train": train, "score": score, "serve": serve}[step](argparse.Namespace(peer=peer, data=data, model=model))
         return
     parser = argparse.ArgumentParser(prog="compare.sh", description="Compares depeche with scikit-learn and fastText.")
     parser.add_argument("step", choices=["split", "compare"], help=argparse.SUPPRESS)
@@ -395,7 +482,7 @@ def main():
     parser.add_argument("--label-field", default="label", metavar="NAME", help="holds the label [default: label]")
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="times that everything is measured [default: 3]")
     parser.add_argument("--folds", type=int, default=0, metavar="N", help="depeche's calibration folds [default: 0, none]")
-    for name in ("work", "depeche", "scorer"):
+    for name in ("work", "depeche", "scorer", "caller"):
         parser.add_argument(f"--{name}", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.rounds < 1:

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Compares depeche with scikit-learn and fastText on a labelled data set of yours: training, scoring, agreement.
+# Compares depeche with scikit-learn and fastText on a labelled data set of yours: training, scoring, agreement, and calls over gRPC.
 #
 #   bench/compare.sh DATA.jsonl[.gz] [--text-field text] [--title-field title] [--label-field label] [--rounds 3] [--folds 0]
 #
@@ -19,7 +19,9 @@ python3 "$here/compare.py" split "$@" --work "$work"
 venv=$target/bench-venv
 python=$venv/bin/python
 [ -x "$python" ] || python3 -m venv "$venv"
-"$python" -m pip install --quiet --disable-pip-version-check scikit-learn numpy scipy
+"$python" -m pip install --quiet --disable-pip-version-check scikit-learn numpy scipy grpcio grpcio-tools googleapis-common-protos
+site=$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+"$python" -m grpc_tools.protoc -I "$here/../proto" -I "$site" --python_out="$work" --grpc_python_out="$work" depeche/v1/classifier.proto
 has_fasttext() { "$python" -c 'import fasttext' > "$work/log" 2>&1; }
 for package in fasttext fasttext-wheel; do
   has_fasttext || "$python" -m pip install --quiet --disable-pip-version-check "$package" > "$work/pip.log" 2>&1 || true
@@ -30,7 +32,11 @@ has_fasttext || {
 }
 
 cargo build --release --manifest-path "$manifest"
-scorer=$(cargo bench --bench dataset --no-run --message-format json --manifest-path "$manifest" |
-  sed -n 's/.*"executable":"\([^"]*\/dataset-[^"\/]*\)".*/\1/p')
+built() {
+  cargo bench --bench "$1" --no-run --message-format json --manifest-path "$manifest" |
+    sed -n 's/.*"executable":"\([^"]*\/'"$1"'-[^"\/]*\)".*/\1/p'
+}
+scorer=$(built dataset)
+caller=$(built calls)
 
-"$python" "$here/compare.py" compare "$@" --work "$work" --depeche "$target/release/depeche" --scorer "$scorer"
+"$python" "$here/compare.py" compare "$@" --work "$work" --depeche "$target/release/depeche" --scorer "$scorer" --caller "$caller"
