@@ -119,18 +119,13 @@ impl Reading {
     fn forget(&mut self) {
         let Self { room, words, stems, stem_of, recent, met_again, renumbered, generation, .. } = self;
         recent.clear();
-        let old = std::mem::take(words);
-        let stays = |at: usize| met_again[at];
-        let (many, long) = (0..old.len())
-            .filter(|at| stays(*at))
-            .fold((0, 0), |(many, long), at| (many + 1, long + old.utf8(u32::try_from(at).unwrap_or(u32::MAX)).len()));
+        let again = words.iter().zip(&*met_again).filter(|(_, again)| **again);
+        let (many, long) = again.fold((0, 0), |(many, long), (word, _)| (many + 1, long + word.len()));
         let keeps = many <= room.words / 4 * 3 && long <= room.bytes / 4 * 3;
+        let mut numbers = 0..;
         renumbered.clear();
-        let number = |at: usize| {
-            let word = u32::try_from(at).ok().filter(|_| keeps && stays(at))?;
-            Some(words.intern_utf8(old.utf8(word)))
-        };
-        renumbered.extend((0..old.len()).map(number));
+        renumbered.extend(met_again.iter().map(|again| if keeps && *again { numbers.next() } else { None }));
+        words.retain(|word| renumbered[word].is_some());
         stems.clear();
         stem_of.clear();
         stem_of.extend(words.iter().map(|word| stem(word).map(|stem| stems.intern(stem))));
@@ -185,6 +180,11 @@ impl Reading {
     pub fn document(&mut self, document: &Document<'_>) -> Vec<Part> {
         let segments = document.segments.iter();
         segments.map(|segment| Part { tokens: self.read(segment.text), is_title: segment.is_title }).collect()
+    }
+
+    /// How many words can be known before some are forgotten.
+    pub(super) fn room(&self) -> usize {
+        self.room.words
     }
 
     /// What was read since [`clear`](Self::clear).

@@ -29,6 +29,9 @@ const UNSEEN: u32 = u32::MAX - 1;
 /// Ids that there is room for before a word is expanded; more than all but the longest words have.
 const ROOM: usize = 1 << 10;
 
+/// Ids that a word has in the mean, or fewer.
+const IDS: usize = 64;
+
 /// Gives terms their ids.
 pub trait Terms {
     /// The id of `term` among those of its `block`, where it has one; below `u32::MAX - 1`.
@@ -141,28 +144,37 @@ impl Expansions {
             self.ids.clear();
         }
         self.generation = reading.generation();
+        if self.bounds.capacity() == 0 {
+            // Memory that was never written to is none; what a growing vector leaves behind is.
+            self.bounds.reserve_exact(reading.room() * slots);
+            self.ids.reserve_exact(reading.room() * IDS);
+        }
         self.bounds.resize(reading.words().len() * slots, (UNSEEN, UNSEEN));
     }
 
-    /// Keeps the expansions of the words that got a new number.
+    /// Keeps the expansions of the words that got a new number, all in their places.
     fn renumber(&mut self, renumbered: &[Option<u32>], slots: usize) {
-        let (old_bounds, old_ids) = (std::mem::take(&mut self.bounds), std::mem::take(&mut self.ids));
-        let stays =
-            |(old, _): &(&[(u32, u32)], &Option<u32>)| old.iter().map(|(begin, end)| (end - begin) as usize).sum::<usize>();
-        let kept = old_bounds.chunks_exact(slots).zip(renumbered).filter(|(_, new)| new.is_some());
-        self.ids.reserve_exact(kept.map(|word| stays(&word)).sum());
-        // New numbers follow the order of the old ones.
-        for (old, _) in old_bounds.chunks_exact(slots).zip(renumbered).filter(|(_, new)| new.is_some()) {
-            for (begin, end) in old {
-                let mut bounds = (UNSEEN, UNSEEN);
-                if *begin != UNSEEN {
-                    bounds.0 = bound(self.ids.len());
-                    self.ids.extend_from_slice(&old_ids[*begin as usize..*end as usize]);
-                    bounds.1 = bound(self.ids.len());
-                }
-                self.bounds.push(bounds);
-            }
+        let Self { bounds, ids, .. } = self;
+        // New numbers follow the order of the old ones, so that nothing is overwritten that is still to be moved.
+        let mut kept = 0;
+        for (old, _) in renumbered.iter().enumerate().filter(|(_, new)| new.is_some()) {
+            bounds.copy_within(old * slots..(old + 1) * slots, kept);
+            kept += slots;
         }
+        bounds.truncate(kept);
+        // Ids lie in the order in which words were expanded.
+        let mut order: Vec<u32> = (0..bound(kept)).filter(|at| bounds[*at as usize].0 != UNSEEN).collect();
+        order.sort_unstable_by_key(|at| bounds[*at as usize]);
+        let mut end = 0;
+        for at in order {
+            let bounds = &mut bounds[at as usize];
+            let old = bounds.0 as usize..bounds.1 as usize;
+            let begin = end;
+            end += old.len();
+            ids.copy_within(old, begin);
+            *bounds = (bound(begin), bound(end));
+        }
+        ids.truncate(end);
     }
 
     /// Where in [`ids`](Self::ids) those of a word for a slot lie.

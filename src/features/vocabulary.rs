@@ -171,6 +171,32 @@ impl Vocabulary {
         self.ids.clear();
     }
 
+    /// Forgets all terms but those of the ids that stay, which are numbered anew in their order. Nothing is allocated: large blocks that come and go
+    /// are what an allocator keeps most memory for.
+    pub(super) fn retain(&mut self, mut stays: impl FnMut(usize) -> bool) {
+        let Self { terms, ends, keys, ids } = self;
+        let mut bytes = std::mem::take(terms).into_bytes();
+        let (mut kept, mut length, mut begin) = (0, 0, 0);
+        for id in 0..ends.len() {
+            let term = std::mem::replace(&mut begin, ends[id])..ends[id];
+            if stays(id) {
+                let end = length + term.len();
+                bytes.copy_within(term, length);
+                (ends[kept], keys[kept], length) = (end, keys[id], end);
+                kept += 1;
+            }
+        }
+        bytes.truncate(length);
+        ends.truncate(kept);
+        keys.truncate(kept);
+        // Whole terms were moved.
+        *terms = String::from_utf8(bytes).unwrap_or_default();
+        ids.clear();
+        for (id, key) in (0..).zip(&*keys) {
+            ids.insert_unique(spread(*key), id, |id| spread(keys[*id as usize]));
+        }
+    }
+
     /// All terms, in the order of their ids.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         (0..self.len()).map(|id| self.term(u32::try_from(id).unwrap_or(u32::MAX)))
@@ -202,6 +228,19 @@ mod tests {
         assert_eq!(vocabulary.get("terme5000"), None);
         assert_eq!(vocabulary.term(42), "terme42");
         assert_eq!(vocabulary.len(), 5000);
+    }
+
+    #[test]
+    fn terms_that_stay_are_numbered_anew() {
+        let terms = ["un", "deux", "extraordinaire", "", "été", "extraordinairement", "six"];
+        let mut vocabulary = Vocabulary::from_iter(terms);
+        vocabulary.retain(|id| id % 2 == 1);
+        assert_eq!(vocabulary.iter().collect::<Vec<_>>(), ["deux", "", "extraordinairement"]);
+        assert_eq!((vocabulary.len(), vocabulary.bytes()), (3, 4 + 18));
+        assert_eq!(terms.map(|term| vocabulary.get(term)), [None, Some(0), None, Some(1), None, Some(2), None]);
+        assert_eq!(["six", "deux", "un"].map(|term| vocabulary.intern(term)), [3, 0, 4]);
+        vocabulary.retain(|_| false);
+        assert!(vocabulary.is_empty() && vocabulary.get("deux").is_none());
     }
 
     #[test]
