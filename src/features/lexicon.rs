@@ -10,6 +10,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use foldhash::fast::FixedState;
+
 use crate::terms::{Reader, Word};
 
 /// What the names of concepts that are states begin with.
@@ -24,6 +26,9 @@ const LONGEST_ENTRY: usize = 64;
 /// The most concepts of an entry. With [`LONGEST_ENTRY`] it bounds what is kept for a word, whoever made the lexicon.
 const MOST_CONCEPTS: usize = 16;
 
+/// What an entry stands for; concepts are told by their indices.
+type Entries = HashMap<String, Vec<u16>, FixedState>;
+
 /// Words and their concepts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lexicon {
@@ -33,8 +38,8 @@ pub struct Lexicon {
     is_country: Vec<bool>,
     /// The terms that [`Relations`] finds, by [`relation`].
     relations: Vec<String>,
-    words: HashMap<String, Vec<u16>>,
-    stems: HashMap<String, Vec<u16>>,
+    words: Entries,
+    stems: Entries,
     /// Characters of the shortest and of the longest stem.
     stem_lengths: (usize, usize),
 }
@@ -92,7 +97,7 @@ impl Lexicon {
             return Err("there is no entry".into());
         }
         let concepts: Vec<String> = entries.keys().map(|concept| (*concept).to_owned()).collect();
-        let (mut words, mut stems) = (HashMap::<String, Vec<u16>>::new(), HashMap::<String, Vec<u16>>::new());
+        let (mut words, mut stems) = (Entries::default(), Entries::default());
         for (concept, entries) in entries.values().enumerate() {
             let concept = u16::try_from(concept).map_err(|_| format!("{} concepts; there may be 65536", concepts.len()))?;
             for entry in entries {

@@ -341,9 +341,19 @@ impl Space {
         self.blocks[block].vocabulary.get(term).map(|id| self.firsts[block] + id)
     }
 
-    /// Reports every term of `document` for every block, known or not, with the place where it stands. Slower than a
+    /// Reports every term of `document` for every block that is `wanted`, known or not, with the place where it stands. Slower than a
     /// [`Tally`], which counts the same terms.
-    pub fn read<'a>(&self, reader: &mut Reader, document: &'a Document<'a>, mut found: impl FnMut(Occurrence<'a, '_>)) {
+    pub fn read<'a>(
+        &self,
+        reader: &mut Reader,
+        document: &'a Document<'a>,
+        wanted: impl Fn(usize) -> bool,
+        mut found: impl FnMut(Occurrence<'a, '_>),
+    ) {
+        let blocks: Vec<(usize, &BlockConfig)> =
+            self.blocks.iter().map(|block| &block.config).enumerate().filter(|(block, _)| wanted(*block)).collect();
+        let reads_concepts = |kind: BlockKind| matches!(kind, BlockKind::Concepts | BlockKind::Relations);
+        let lexicon = self.lexicon.as_ref().filter(|_| blocks.iter().any(|(_, config)| reads_concepts(config.kind)));
         let (mut relations, mut concepts, mut completed) = (Relations::default(), Vec::new(), Vec::new());
         let mut from = 0;
         document.segments.iter().for_each(|segment| reader.read(segment.text, |_| from += 1));
@@ -365,7 +375,7 @@ impl Space {
                 end = source.end;
                 completed.clear();
                 concepts.clear();
-                if let Some(lexicon) = &self.lexicon {
+                if let Some(lexicon) = lexicon {
                     if begins_sentence {
                         relations.end_sentence();
                     }
@@ -373,7 +383,7 @@ impl Space {
                     let terms = lexicon.relations();
                     relations.next(lexicon, concepts.iter().copied(), |term| completed.push(terms[term].as_str()));
                 }
-                for (block, Block { config, .. }) in self.blocks.iter().enumerate() {
+                for (block, config) in blocks.iter().copied() {
                     let half = halves[block].take().filter(|_| !begins_sentence);
                     if !config.field.reads(standing) {
                         continue;
@@ -389,8 +399,9 @@ impl Space {
                             word.ngrams(min..max + 1).for_each(|(term, characters)| found(term, characters));
                         }
                         BlockKind::Concepts => {
-                            let lexicon = self.lexicon.iter();
-                            for (lexicon, concept) in lexicon.flat_map(|lexicon| concepts.iter().map(move |of| (lexicon, *of))) {
+                            for (lexicon, concept) in
+                                lexicon.iter().flat_map(|lexicon| concepts.iter().map(move |of| (lexicon, *of)))
+                            {
                                 if !lexicon.is_country(concept) {
                                     found(lexicon.name(concept), whole.clone());
                                 }
@@ -406,7 +417,7 @@ impl Space {
                 }
             });
         }
-        for (block, _) in self.blocks.iter().enumerate().filter(|(_, block)| block.config.kind == BlockKind::Shape) {
+        for (block, _) in blocks.iter().copied().filter(|(_, config)| config.kind == BlockKind::Shape) {
             for term in document.shape.iter() {
                 found(Occurrence { block, term, word: None, characters: (0, 0) });
             }
@@ -415,13 +426,16 @@ impl Space {
 
     /// Puts the vector of a document into `entries`: its features, block by block, with their values. `tally` belongs to this space.
     pub fn vector(&self, tally: &mut Tally, tokens: &Tokens<'_>, entries: &mut Vec<(u32, f64)>) {
-        let damping = Damping::new();
         entries.clear();
-        tally.count(&self.counted(), &mut &*self, tokens, |block, terms| {
-            let (first, idf, factor) = (self.firsts[block], &self.blocks[block].idf, self.factor(block, terms));
-            let value = |term: u32, count: u32| tf_idf(damping, count, idf[term as usize]) * factor;
-            entries.extend(terms.iter().map(|(term, count)| (first + term, value(*term, *count))));
-        });
+        tally.count(&self.counted(), &mut &*self, tokens, |block, terms| self.push_entries(block, terms, entries));
+    }
+
+    /// Adds a block's part of a vector to `entries`: its `terms` come with their counts.
+    pub(crate) fn push_entries(&self, block: usize, terms: &[(u32, u32)], entries: &mut Vec<(u32, f64)>) {
+        let (damping, first) = (Damping::new(), self.firsts[block]);
+        let (idf, factor) = (&self.blocks[block].idf, self.factor(block, terms));
+        let value = |term: u32, count: u32| tf_idf(damping, count, idf[term as usize]) * factor;
+        entries.extend(terms.iter().map(|(term, count)| (first + term, value(*term, *count))));
     }
 
     /// Puts the same vector into `counts`, as counts and factors. `found` is called for each block, in order, with its terms and their counts.

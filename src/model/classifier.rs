@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
-use super::explain::{Explanation, Weighing, explain};
+use super::explain::{Explanation, Weighing, explain, locate};
 use super::head::{self, Head, InvalidPriors, Priors, argmax};
 use super::role::{self, RoleScratch, RoleVerdict};
 use super::{LoadError, Model, doubt};
@@ -124,8 +124,8 @@ struct Evidence<'a> {
     head: &'a Head,
     /// For each label the sum of its weights.
     sums: &'a [f64],
-    /// The article and its vector, where the prediction is to be explained.
-    explained: Option<(&'a Document<'a>, &'a [(u32, f64)])>,
+    /// The article's vector, where the prediction is to be explained.
+    entries: Option<&'a [(u32, f64)]>,
 }
 
 impl Classifier {
@@ -209,32 +209,37 @@ impl Classifier {
         let has_body = passages.iter().any(|verdict| !verdict.is_noise);
         let read = Tokens { reading, parts, shape };
         let mut reasons = Vec::new();
+        let is_explained = options.max_contributions > 0;
+        entries.clear();
         // Both heads weigh the same terms.
         self.scorer.score(space, (tally, &read), sums, |block, terms| {
+            if is_explained {
+                space.push_entries(block, terms, entries);
+            }
             if let (Some(limits), true) = (&thresholds.doubt, has_body && self.words == Some(block)) {
                 let words = parts.iter().map(|part| part.tokens.len()).sum();
                 reasons = limits.reasons(&space.blocks()[block], words, terms);
             }
         });
-        let mut document = None;
-        if options.max_contributions > 0 {
-            space.vector(tally, &read, entries);
-            document = Some(Document::article(article.title, article.text, role::body(&passages)));
-        }
-        let explained = document.as_ref().map(|document| (document, entries.as_slice()));
+        let entries = is_explained.then_some(entries.as_slice());
         let (topic_sums, stance_sums) = sums.split_at(topic_head.labels.len());
-        let topic = if has_body {
-            self.predict(&Evidence { name: "topic", head: topic_head, sums: topic_sums, explained }, options)?
+        let mut topic = if has_body {
+            self.predict(&Evidence { name: "topic", head: topic_head, sums: topic_sums, entries }, options)?
         } else {
             certain(topic_head, noise_label.as_deref().ok_or(InvalidArticle::NoBody)?)
         };
         let is_noise = noise_label.as_ref() == Some(&topic.label);
-        let stance = match stance_head {
+        let mut stance = match stance_head {
             Some(head) if !is_noise => {
-                Some(self.predict(&Evidence { name: "stance", head, sums: stance_sums, explained }, options)?)
+                Some(self.predict(&Evidence { name: "stance", head, sums: stance_sums, entries }, options)?)
             }
             _ => None,
         };
+        if is_explained {
+            let document = Document::article(article.title, article.text, role::body(&passages));
+            let predictions = std::iter::once(&mut topic).chain(&mut stance);
+            locate(space, &document, predictions.map(|prediction| &mut prediction.explanation));
+        }
         if is_noise && self.ticker_has_topic(scratch, &tokens, &passages, options)? {
             reasons.push(Reason::TickerOnly);
         }
@@ -245,14 +250,12 @@ impl Classifier {
     }
 
     fn predict(&self, evidence: &Evidence<'_>, options: &Options) -> Result<Prediction, InvalidPriors> {
-        let Evidence { name, head, sums, explained } = *evidence;
+        let Evidence { name, head, sums, entries } = *evidence;
         let bias = head.bias_with(&head.priors_from(name, &options.priors)?);
         let logits: Vec<f64> = sums.iter().zip(&bias).map(|(sum, bias)| sum + bias).collect();
         let label = argmax(&logits);
-        let explanation = match explained {
-            Some((document, entries)) => {
-                explain(&Weighing { space: &self.model.document, head, label, document, entries }, options.max_contributions)
-            }
+        let explanation = match entries {
+            Some(entries) => explain(&Weighing { space: &self.model.document, head, label, entries }, options.max_contributions),
             None => Explanation { contributions: Vec::new(), omitted_weight: logits[label] - bias[label] },
         };
         let probabilities = head.probabilities(&logits);

@@ -3,11 +3,11 @@
 //! A contribution is the feature's value times its weight, so that Σ contributions + omitted + bias = logit, whatever
 //! the number of contributions asked for.
 
-use std::collections::HashMap;
+use std::cmp::Ordering;
 use std::ops::Range;
 
 use super::head::Head;
-use crate::features::{Document, Origin, Space};
+use crate::features::{Document, Origin, Space, Vocabulary};
 use crate::terms::Reader;
 
 /// Places of a term that are kept, the first ones: a text can hold a term hundreds of thousands of times.
@@ -16,6 +16,8 @@ pub const OCCURRENCES: usize = 100;
 /// What one term contributed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Contribution {
+    /// The term's number among all features of the space.
+    pub feature: u32,
     /// The term; character n-grams with the spaces at the ends of their word.
     pub term: String,
     /// The name of the block that it is a feature of.
@@ -55,42 +57,61 @@ pub struct Weighing<'a> {
     pub head: &'a Head,
     /// The index of the label.
     pub label: usize,
-    /// The article.
-    pub document: &'a Document<'a>,
-    /// Its vector in the space.
+    /// The article's vector in the space, in no order.
     pub entries: &'a [(u32, f64)],
 }
 
-/// Explains a logit by its `most` greatest contributions.
+/// Explains a logit by its `most` greatest contributions, without their places, which [`locate`] finds.
 #[must_use]
 pub fn explain(weighing: &Weighing<'_>, most: usize) -> Explanation {
-    let Weighing { space, head, label, document, entries } = *weighing;
+    let Weighing { space, head, label, entries } = *weighing;
     // A head that leans on some blocks alone has zeros for the others, which explain nothing.
     let weight = |(feature, value): &(u32, f64)| (*feature, value * f64::from(head.weights[[*feature as usize, label]]));
-    let mut weights: Vec<(u32, f64)> = entries.iter().map(weight).filter(|(_, weight)| *weight != 0.0).collect();
-    weights.sort_unstable_by(|(left_at, left), (right_at, right)| right.abs().total_cmp(&left.abs()).then(left_at.cmp(right_at)));
-    let omitted_weight = weights.iter().skip(most).map(|(_, weight)| weight).sum();
-    weights.truncate(most);
-    let mut contributions: Vec<Contribution> = weights
-        .iter()
-        .map(|(feature, weight)| {
-            let (block, term) = space.term(*feature);
-            let block = space.blocks()[block].config.name.clone();
-            Contribution { term: term.to_owned(), block, weight: *weight, occurrences: Vec::new() }
-        })
-        .collect();
-    if !contributions.is_empty() {
-        let wanted: HashMap<u32, usize> = weights.iter().enumerate().map(|(at, (feature, _))| (*feature, at)).collect();
-        space.read(&mut Reader::default(), document, |occurrence| {
-            let feature = space.feature(occurrence.block, occurrence.term);
-            let Some(at) = feature.and_then(|feature| wanted.get(&feature)) else { return };
-            if let (Some((origin, range)), Some((_, word))) = (occurrence.place(), occurrence.word_place()) {
-                let occurrences = &mut contributions[*at].occurrences;
-                if occurrences.len() < OCCURRENCES {
-                    occurrences.push(Place { origin, range, word });
-                }
-            }
-        });
+    let weights: Vec<(u32, f64)> = entries.iter().map(weight).filter(|(_, weight)| *weight != 0.0).collect();
+    let mut greatest = weights.clone();
+    if most < greatest.len() {
+        greatest.select_nth_unstable_by(most, rank);
+        greatest.truncate(most);
     }
-    Explanation { contributions, omitted_weight }
+    greatest.sort_unstable_by(rank);
+    // In the order of the entries, since the selection may leave the rest in any.
+    let is_left_out = |weight: &&(u32, f64)| greatest.last().is_none_or(|last| rank(weight, last) == Ordering::Greater);
+    let omitted_weight = weights.iter().filter(is_left_out).map(|(_, weight)| weight).sum();
+    let contribution = |(feature, weight): &(u32, f64)| {
+        let (block, term) = space.term(*feature);
+        let block = space.blocks()[block].config.name.clone();
+        Contribution { feature: *feature, term: term.to_owned(), block, weight: *weight, occurrences: Vec::new() }
+    };
+    Explanation { contributions: greatest.iter().map(contribution).collect(), omitted_weight }
+}
+
+/// The order of contributions, each with its feature: the greatest first, by absolute weight.
+fn rank((left_feature, left): &(u32, f64), (right_feature, right): &(u32, f64)) -> Ordering {
+    right.abs().total_cmp(&left.abs()).then(left_feature.cmp(right_feature))
+}
+
+/// Finds where the terms of `explanations` stand in the article, which is read once for all of them.
+pub fn locate<'a>(space: &Space, document: &Document<'_>, explanations: impl IntoIterator<Item = &'a mut Explanation>) {
+    let mut contributions: Vec<&mut Contribution> =
+        explanations.into_iter().flat_map(|explanation| &mut explanation.contributions).collect();
+    // For each block the terms that are looked for, and for each of these its contributions.
+    let mut wanted: Vec<(Vocabulary, Vec<Vec<usize>>)> = space.blocks().iter().map(|_| Default::default()).collect();
+    for (at, contribution) in contributions.iter().enumerate() {
+        let (terms, places) = &mut wanted[space.term(contribution.feature).0];
+        let id = terms.intern(&contribution.term) as usize;
+        places.resize(terms.len(), Vec::new());
+        places[id].push(at);
+    }
+    let is_wanted = |block: usize| !wanted[block].0.is_empty();
+    space.read(&mut Reader::default(), document, is_wanted, |occurrence| {
+        let (terms, places) = &wanted[occurrence.block];
+        let Some(id) = terms.get(occurrence.term) else { return };
+        let (Some((origin, range)), Some((_, word))) = (occurrence.place(), occurrence.word_place()) else { return };
+        for at in &places[id as usize] {
+            let occurrences = &mut contributions[*at].occurrences;
+            if occurrences.len() < OCCURRENCES {
+                occurrences.push(Place { origin, range: range.clone(), word: word.clone() });
+            }
+        }
+    });
 }

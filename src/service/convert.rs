@@ -143,7 +143,7 @@ impl Places<'_> {
     }
 
     fn contribution(&self, contribution: &Contribution) -> pb::Contribution {
-        let Contribution { term, block, weight, occurrences } = contribution;
+        let Contribution { feature: _, term, block, weight, occurrences } = contribution;
         let occurrences = occurrences.iter().map(|place| self.occurrence(place)).collect();
         pb::Contribution { term: term.clone(), block: block.clone(), weight: Some(*weight), occurrences }
     }

@@ -123,11 +123,16 @@ fn places_lead_back_to_title_and_text() {
     let (title, text) = ("Été", "x  L’Étape");
     let document = Document::article(title, text, [3..text.len()]);
     let mut places = Vec::new();
-    space.read(&mut Reader::default(), &document, |occurrence| {
-        if occurrence.term == "éta" || occurrence.term == "été" {
-            places.push((occurrence.place().unwrap(), occurrence.word_place().unwrap()));
-        }
-    });
+    space.read(
+        &mut Reader::default(),
+        &document,
+        |_| true,
+        |occurrence| {
+            if occurrence.term == "éta" || occurrence.term == "été" {
+                places.push((occurrence.place().unwrap(), occurrence.word_place().unwrap()));
+            }
+        },
+    );
     // É is two bytes, ’ three: Étape begins at 3 + 1 + 3.
     let expected = [((Origin::Title, 0..5), (Origin::Title, 0..5)), ((Origin::Text, 7..11), (Origin::Text, 7..13))];
     assert_eq!(places, expected);
@@ -225,7 +230,7 @@ proptest! {
         let other = Document::passage("Le général visite le Niger. « Été » en Algérie", 0..47);
         let space = Space::fit(blocks, Some(lexicon), &[&document, &other]);
         let mut counts: BTreeMap<u32, u32> = BTreeMap::new();
-        space.read(&mut Reader::default(), &document, |occurrence| {
+        space.read(&mut Reader::default(), &document, |_| true, |occurrence| {
             if let Some(feature) = space.feature(occurrence.block, occurrence.term) {
                 *counts.entry(feature).or_default() += 1;
             }
