@@ -62,9 +62,9 @@ fn pieces(args: &Args) -> Vec<String> {
     let all: Vec<String> = articles.into_iter().map(|article| article.text).collect();
     let all = all.join("\n");
     let (mut rest, mut pieces) = (all.as_str(), Vec::new());
-    while let Some((piece, behind)) =
-        rest.split_at_checked(rest.floor_char_boundary(args.bytes)).filter(|(_, behind)| !behind.is_empty())
-    {
+    while rest.len() > args.bytes {
+        let end = (1..=args.bytes).rev().find(|at| rest.is_char_boundary(*at)).unwrap();
+        let (piece, behind) = rest.split_at(end);
         pieces.push(piece.to_owned());
         rest = behind;
     }
