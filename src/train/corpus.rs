@@ -355,6 +355,11 @@ fn read_table(
     };
     let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).from_reader(text.as_bytes());
     let columns = reader.headers().map_err(|error| syntax(&error))?.clone();
+    let is_twice = |(at, name): &(usize, &str)| fields.has(name) && columns.iter().take(*at).any(|other| other == *name);
+    if let Some((_, name)) = columns.iter().enumerate().find(is_twice) {
+        let (file, field) = (file.to_owned(), name.to_owned());
+        return Err(CorpusError::Field { file, line: 1, field, reason: "two columns have this name".into() });
+    }
     if let Some(name) = fields.required().into_iter().find(|name| !columns.iter().any(|column| column == *name)) {
         return Err(missing_column(file, name, Some(&columns)));
     }
@@ -418,10 +423,15 @@ pub fn counts<'a>(labels: impl IntoIterator<Item = &'a str>) -> BTreeMap<&'a str
     counts
 }
 
-/// Why a line is not a JSON object. The parser takes it for a text of its own, whose first line it is.
+/// Why a line is not a JSON object.
 #[must_use]
 pub fn no_object(error: &serde_json::Error) -> String {
-    format!("not a JSON object: {error}").replace(" at line 1 column ", " at column ")
+    format!("not a JSON object: {}", in_line(error))
+}
+
+/// What is wrong with a line of a file. The parser takes it for a text of its own, whose first line it is.
+pub(super) fn in_line(error: &serde_json::Error) -> String {
+    error.to_string().replace(" at line 1 column ", " at column ")
 }
 
 /// Checks that a head can be trained on these labels: at least two of them, each with at least two articles.

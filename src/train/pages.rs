@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::corpus::{CorpusError, for_each_line};
+use super::corpus::{CorpusError, for_each_line, in_line};
 use crate::page::{self, Passage};
 
 /// A page with the kinds of its passages.
@@ -52,7 +52,7 @@ pub fn read(files: &[PathBuf]) -> Result<Vec<MarkedPage>, CorpusError> {
             let parsed: Line = serde_json::from_str(json).map_err(|error| CorpusError::Syntax {
                 file: file.clone(),
                 line,
-                reason: format!("not a marked page: {error}"),
+                reason: format!("not a marked page: {}", in_line(&error)),
             })?;
             pages.push(marked(file, line, parsed)?);
             Ok(())

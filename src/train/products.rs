@@ -157,13 +157,18 @@ mod tests {
         (11, &[(70_000, 1), (65_535, 4), (65_536, 5), (131_072, 1), (0, 6), (1, 7), (2, 8), (140_000, 2)], 0.25),
     ];
 
-    #[test]
-    fn a_row_is_multiplied_and_spread_as_by_hand_whatever_the_labels() {
-        let features = 11 + 140_001;
-        let (mut rows, mut matrix) = (PackedRows::default(), SparseMatrix::new(features));
+    fn one_row() -> SparseMatrix {
+        let (mut rows, mut matrix) = (PackedRows::default(), SparseMatrix::new(11 + 140_001));
         BLOCKS.iter().for_each(|(first, terms, factor)| rows.push_block(*first, terms, *factor));
         rows.end();
         matrix.push(rows).unwrap();
+        matrix
+    }
+
+    #[test]
+    fn a_row_is_multiplied_and_spread_as_by_hand_whatever_the_labels() {
+        let matrix = one_row();
+        let features = matrix.features();
         let mut cursor = matrix.cursor();
         let row = cursor.row(0).unwrap();
         assert_eq!(matrix.entries(), 19);
@@ -194,11 +199,8 @@ mod tests {
 
     #[test]
     fn blocks_that_count_for_nothing_are_passed_over() {
-        let features = 11 + 140_001;
-        let (mut rows, mut matrix) = (PackedRows::default(), SparseMatrix::new(features));
-        BLOCKS.iter().for_each(|(first, terms, factor)| rows.push_block(*first, terms, *factor));
-        rows.end();
-        matrix.push(rows).unwrap();
+        let matrix = one_row();
+        let features = matrix.features();
         let mut cursor = matrix.cursor();
         let row = cursor.row(0).unwrap();
         let mut factors = vec![1.0; features];

@@ -266,7 +266,7 @@ fn failed_training_says_why_and_leaves_the_old_model() {
     );
     dir.file("broken.jsonl", "{\"text\": \"a\", \"topic\": \"x\"}\n{\"text\": \n")
         .file("quote.tsv", "text\ttopic\n\"a\tx\nb\ty\n");
-    dir.file("page.jsonl", "{\"text\": \"a\", \"passages\": []}\n");
+    dir.file("page.jsonl", "{\"text\": \"a\", \"passages\": []}\n").file("torn.jsonl", "\n{\"text\": \n");
     for (args, expected) in [
         (vec!["--data", "none.jsonl"], "error: can't read none.jsonl: No such file or directory (os error 2)"),
         (vec!["--data", "latin.csv"], "error: latin.csv, line 2: not UTF-8 (byte 11 of the file)"),
@@ -289,6 +289,10 @@ fn failed_training_says_why_and_leaves_the_old_model() {
         (
             vec!["--data", "corpus.jsonl", "--pages", "page.jsonl"],
             "error: page.jsonl, line 1, field \"passages\": nothing marks the passage at bytes 0..1",
+        ),
+        (
+            vec!["--data", "corpus.jsonl", "--pages", "torn.jsonl"],
+            "error: torn.jsonl, line 2: not a marked page: EOF while parsing a value at column 9",
         ),
         (
             vec!["--data", "corpus.jsonl", "--noise-label", "bruit"],

@@ -96,6 +96,7 @@ fn every_error_names_file_line_and_field() {
         ),
         ("a.jsonl", format!("{good}\n{good}"), r#"a.jsonl, line 2, field "id": the id "1" is already in a.jsonl, line 1"#),
         ("a.csv", "id,text\n1,a\n".into(), r#"a.csv, line 1, field "topic": there is no such column; the columns are id, text"#),
+        ("a.csv", "text,topic,text\na,x,b\n".into(), r#"a.csv, line 1, field "text": two columns have this name"#),
         ("a.csv", "text,topic\na,x\nb,\n".into(), r#"a.csv, line 3, field "topic": the label is missing or blank"#),
         ("a.csv", "text,topic\r\na,x\r\nb,\r\n".into(), r#"a.csv, line 3, field "topic": the label is missing or blank"#),
         ("a.csv", "text,topic\na,x\n\n\"b\nc\",x\nd,\n".into(), r#"a.csv, line 6, field "topic": the label is missing or blank"#),
