@@ -227,7 +227,7 @@ def reload():
                 (path / "next").write_bytes(models[times % 2])
                 (path / "next").rename(path / "model")
                 reloaded.signal(signal.SIGHUP)
-                until("the new model answers", lambda: answers[-1] == name or failures)
+                until("the new model answers", lambda: answers[-1:] == [name] or failures)
             is_over.set()
             for thread in threads:
                 thread.join()
