@@ -203,6 +203,15 @@ impl<'a> Segment<'a> {
         Some(Self { first, factor, once, often: often_ids, counts: bytes.split_off(..often)? })
     }
 
+    /// The columns of its entries, in no order, and their values over the idf of the column.
+    pub fn terms(self) -> impl Iterator<Item = (usize, f64)> + use<'a> {
+        let Self { first, factor, once, often, counts } = self;
+        let damping = Damping::new();
+        let once = once.iter().map(|id| (id, 1));
+        let often = often.iter().zip(counts).map(|(id, count)| (id, u32::from(*count)));
+        once.chain(often).map(move |(id, count)| (first + usize::from(u16::from_le_bytes(*id)), damping.of(count) * factor))
+    }
+
     /// Whether it can be part of a matrix of so many `features`.
     fn is_valid(&self, features: usize) -> bool {
         let ids = self.once.iter().chain(self.often);
@@ -230,13 +239,7 @@ impl<'a> Row<'a> {
 
     /// The columns of its entries, in no order, and their values over the idf of the column.
     pub fn terms(self) -> impl Iterator<Item = (usize, f64)> {
-        let damping = Damping::new();
-        let of = move |Segment { first, factor, once, often, counts }: Segment<'a>| {
-            let once = once.iter().map(|id| (id, 1));
-            let often = often.iter().zip(counts).map(|(id, count)| (id, u32::from(*count)));
-            once.chain(often).map(move |(id, count)| (first + usize::from(u16::from_le_bytes(*id)), damping.of(count) * factor))
-        };
-        self.segments().flat_map(of)
+        self.segments().flat_map(Segment::terms)
     }
 
     /// The columns of its entries, in no order, and their values.

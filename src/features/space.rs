@@ -335,12 +335,6 @@ impl Space {
         (block, self.blocks[block].vocabulary.term(feature - self.firsts[block]))
     }
 
-    /// The feature of a term of a block, where it is known.
-    #[must_use]
-    pub fn feature(&self, block: usize, term: &str) -> Option<u32> {
-        self.blocks[block].vocabulary.get(term).map(|id| self.firsts[block] + id)
-    }
-
     /// Reports every term of `document` for every block that is `wanted`, known or not, with the place where it stands. Slower than a
     /// [`Tally`], which counts the same terms.
     pub fn read<'a>(
@@ -352,6 +346,9 @@ impl Space {
     ) {
         let blocks: Vec<(usize, &BlockConfig)> =
             self.blocks.iter().map(|block| &block.config).enumerate().filter(|(block, _)| wanted(*block)).collect();
+        if blocks.is_empty() {
+            return;
+        }
         let reads_concepts = |kind: BlockKind| matches!(kind, BlockKind::Concepts | BlockKind::Relations);
         let lexicon = self.lexicon.as_ref().filter(|_| blocks.iter().any(|(_, config)| reads_concepts(config.kind)));
         let (mut relations, mut concepts, mut completed) = (Relations::default(), Vec::new(), Vec::new());
@@ -424,13 +421,7 @@ impl Space {
         }
     }
 
-    /// Puts the vector of a document into `entries`: its features, block by block, with their values. `tally` belongs to this space.
-    pub fn vector(&self, tally: &mut Tally, tokens: &Tokens<'_>, entries: &mut Vec<(u32, f64)>) {
-        entries.clear();
-        tally.count(&self.counted(), &mut &*self, tokens, |block, terms| self.push_entries(block, terms, entries));
-    }
-
-    /// Adds a block's part of a vector to `entries`: its `terms` come with their counts.
+    /// Adds a block's part of a document's vector to `entries`: the features of its `terms`, which come with their counts, and their values.
     pub(crate) fn push_entries(&self, block: usize, terms: &[(u32, u32)], entries: &mut Vec<(u32, f64)>) {
         let (damping, first) = (Damping::new(), self.firsts[block]);
         let (idf, factor) = (&self.blocks[block].idf, self.factor(block, terms));
@@ -438,7 +429,7 @@ impl Space {
         entries.extend(terms.iter().map(|(term, count)| (first + term, value(*term, *count))));
     }
 
-    /// Puts the same vector into `counts`, as counts and factors. `found` is called for each block, in order, with its terms and their counts.
+    /// Puts the vector of a document into `counts`, as counts and factors. `tally` belongs to this space; `found` is called for each block, in order, with its terms and their counts.
     pub fn counts(
         &self,
         tally: &mut Tally,

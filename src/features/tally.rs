@@ -29,7 +29,7 @@ const UNSEEN: u32 = u32::MAX - 1;
 /// Ids that there is room for before a word is expanded; more than all but the longest words have.
 const ROOM: usize = 1 << 10;
 
-/// Ids that a word has in the mean, or fewer.
+/// Ids that there is room for from the start, for each word that can be known: about as many as one expands to.
 const IDS: usize = 64;
 
 /// Gives terms their ids.

@@ -209,7 +209,8 @@ impl Classifier {
         let has_body = passages.iter().any(|verdict| !verdict.is_noise);
         let read = Tokens { reading, parts, shape };
         let mut reasons = Vec::new();
-        let is_explained = options.max_contributions > 0;
+        // Where there is no body, nothing is weighed.
+        let is_explained = has_body && options.max_contributions > 0;
         entries.clear();
         // Both heads weigh the same terms.
         self.scorer.score(space, (tally, &read), sums, |block, terms| {

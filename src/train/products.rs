@@ -23,6 +23,11 @@ impl<'a> Entries<'a> {
     fn segments(self) -> impl Iterator<Item = Segment<'a>> {
         self.row.segments().filter(move |segment| self.factors[segment.first] != 0.0)
     }
+
+    /// The columns of their entries, in no order, and the values over what the weights of the column were multiplied by.
+    pub(super) fn terms(self) -> impl Iterator<Item = (usize, f64)> {
+        self.segments().flat_map(Segment::terms)
+    }
 }
 
 /// A number of labels for which there are loops of their own, which are several times as fast.
@@ -128,14 +133,14 @@ impl Product for Any {
     }
 
     fn multiply(&self, entries: Entries<'_>, weights: &[f64], logits: &mut [f64]) {
-        entries.row.terms().for_each(|(column, value)| {
+        entries.terms().for_each(|(column, value)| {
             let weights = &weights[column * logits.len()..];
             logits.iter_mut().zip(weights).for_each(|(logit, weight)| *logit += value * weight);
         });
     }
 
     fn spread(&self, entries: Entries<'_>, errors: &[f64], sums: &mut [f64]) {
-        entries.row.terms().for_each(|(column, value)| {
+        entries.terms().for_each(|(column, value)| {
             let sums = &mut sums[column * errors.len()..];
             sums.iter_mut().zip(errors).for_each(|(sum, error)| *sum += value * error);
         });
@@ -206,16 +211,20 @@ mod tests {
         let mut factors = vec![1.0; features];
         factors[11..].fill(0.0);
         let entries = Entries { row, factors: &factors };
-        let product = of_width(2);
-        let zeros = || vec![0.0; (features + product.room()) * 2];
-        // Weights of columns that count for nothing are zero; what is not read can be anything.
-        let (mut weights, mut sums, mut logits) = (zeros(), zeros(), vec![0.0; 2]);
-        weights[22..].fill(f64::NAN);
-        weights[2 * 3] = 4.0;
-        product.multiply(entries, &weights, &mut logits);
-        product.spread(entries, &[2.0, -2.0], &mut sums);
-        assert_eq!(logits, [0.5 * 4.0, 0.0]);
-        assert_eq!(sums[2 * 3..][..2], [1.0, -1.0]);
-        assert!(sums[22..].iter().all(|sum| *sum == 0.0));
+        for width in [2, 12] {
+            let product = of_width(width);
+            let zeros = || vec![0.0; (features + product.room()) * width];
+            // Weights of columns that count for nothing are zero; what is not read can be anything.
+            let (mut weights, mut sums, mut logits) = (zeros(), zeros(), vec![0.0; width]);
+            weights[11 * width..].fill(f64::NAN);
+            weights[3 * width] = 4.0;
+            let (mut errors, mut weighed) = (vec![0.0; width], vec![0.0; width]);
+            (errors[0], errors[1], weighed[0]) = (2.0, -2.0, 0.5 * 4.0);
+            product.multiply(entries, &weights, &mut logits);
+            product.spread(entries, &errors, &mut sums);
+            assert_eq!(logits, weighed);
+            assert_eq!(sums[3 * width..][..2], [1.0, -1.0]);
+            assert!(sums[11 * width..].iter().all(|sum| *sum == 0.0));
+        }
     }
 }

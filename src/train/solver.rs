@@ -394,7 +394,9 @@ impl<'a> Loss<'a> {
             let mut cursor = self.rows.matrix.cursor();
             for at in range.clone() {
                 let weight = self.weights[at];
-                cursor.row(self.rows.rows[at])?.terms().for_each(|(column, value)| squares[column] += weight * value * value);
+                let row = cursor.row(self.rows.rows[at])?;
+                let entries = Entries { row, factors: &self.factors };
+                entries.terms().for_each(|(column, value)| squares[column] += weight * value * value);
             }
             Ok(squares)
         };

@@ -24,12 +24,14 @@ fn fit(configs: Vec<BlockConfig>, documents: &[Document<'_>]) -> Space {
 
 /// The vectors of documents, made with the same buffers one after the other.
 fn vectors(space: &Space, documents: &[&Document<'_>]) -> Vec<Vec<(u32, f64)>> {
-    let (mut reading, mut tally, mut entries) = (Reading::default(), Tally::default(), Vec::new());
+    let (mut reading, mut tally) = (Reading::default(), Tally::default());
     let vector = |document: &&Document<'_>| {
         reading.clear();
         let parts = reading.document(document);
-        space.vector(&mut tally, &Tokens { reading: &reading, parts: &parts, shape: &document.shape }, &mut entries);
-        entries.clone()
+        let tokens = Tokens { reading: &reading, parts: &parts, shape: &document.shape };
+        let mut entries = Vec::new();
+        tally.count(&space.counted(), &mut &*space, &tokens, |block, terms| space.push_entries(block, terms, &mut entries));
+        entries
     };
     documents.iter().map(vector).collect()
 }
@@ -231,8 +233,8 @@ proptest! {
         let space = Space::fit(blocks, Some(lexicon), &[&document, &other]);
         let mut counts: BTreeMap<u32, u32> = BTreeMap::new();
         space.read(&mut Reader::default(), &document, |_| true, |occurrence| {
-            if let Some(feature) = space.feature(occurrence.block, occurrence.term) {
-                *counts.entry(feature).or_default() += 1;
+            if let Some(id) = space.blocks()[occurrence.block].vocabulary.get(occurrence.term) {
+                *counts.entry(space.first(occurrence.block) + id).or_default() += 1;
             }
         });
         let (mut reading, mut tally, mut sums) = (Reading::default(), Tally::default(), Vec::new());
