@@ -137,24 +137,27 @@ async fn without_a_file_there_is_nothing_to_reload() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_ends_on_the_model_that_it_began_with() {
     let models = Models::new();
-    let args = ["--model", &models.path("model"), "--admin-listen", "127.0.0.1:0", "--max-response-bytes", "100000000"];
+    let file = models.path("model");
+    let args = ["--model", &file, "--admin-listen", "127.0.0.1:0", "--max-response-bytes", "100000000", "--workers", "1"];
     let server = Running::start(&args);
     let before = serving(&server).await;
     let mut client = server.classifier().await.max_decoding_message_size(100_000_000);
     // A stream that is open over the change keeps its model too.
     let (items, queued) = tokio::sync::mpsc::channel(1);
     let mut stream = client.stream_classify(tokio_stream::wrappers::ReceiverStream::new(queued)).await.unwrap().into_inner();
-    let batch = {
+    let batches = [(); 2].map(|()| {
         let mut client = client.clone();
         tokio::spawn(async move { client.batch_classify(slow_batch()).await.unwrap().into_inner() })
-    };
-    // It has begun once it is among the calls in flight.
-    while !server.metrics().await.contains("depeche_calls_in_flight 1") {}
+    });
+    // Both have begun, and so have their model, once one of them waits for the only worker, which the other one has.
+    while !server.metrics().await.contains("depeche_calls_waiting 1") {}
     models.write("model", &renamed("after"));
     let after = reload(&server, false, false).await.unwrap().model;
     assert_ne!(before, after);
     assert_eq!(serving(&server).await, after);
-    assert!(batch.await.unwrap().responses.iter().all(|response| response.model == before));
+    for batch in batches {
+        assert!(batch.await.unwrap().responses.iter().all(|response| response.model == before));
+    }
     let item = pb::StreamClassifyRequest { article: request("Le sommet s'ouvre à Alger.").article, options: None };
     items.send(item).await.unwrap();
     let Some(pb::stream_classify_response::Outcome::Response(response)) = stream.message().await.unwrap().unwrap().outcome else {
