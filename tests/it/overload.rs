@@ -1,12 +1,13 @@
 //! Deadlines, cancelled calls, and more work than is taken on.
 
+use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use depeche::service::pb;
-use tonic::Code;
+use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
-use crate::raw::{Raw, frame, reply};
+use crate::raw::{Raw, Reply, frame, reply};
 use crate::running::{Running, refusal, request, slow_batch};
 
 const BATCH: &str = "depeche.v1.ClassifierService/BatchClassify";
@@ -30,6 +31,30 @@ async fn until_free(raw: &mut Raw) -> Duration {
             return started.elapsed();
         }
         assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
+    }
+}
+
+/// The slow batch, in the hands of the only worker, and the refusal of a small one that shows it. Dropped, the batch is cancelled.
+///
+/// While it is on its way small batches have the worker; where one has it just then, the slow one is refused, and sent again.
+async fn at_work(raw: &mut Raw) -> (Pin<Box<dyn Future<Output = Reply>>>, Status) {
+    'sent: loop {
+        let mut slow: Pin<Box<dyn Future<Output = Reply>>> = Box::pin(reply(raw.begin(BATCH, &[], frame(&slow_batch())).await));
+        loop {
+            tokio::select! {
+                biased;
+                ended = &mut slow => {
+                    assert!(matches!(ended.status.unwrap().code(), Code::Ok | Code::ResourceExhausted));
+                    continue 'sent;
+                }
+                small = raw.call(BATCH, &[], frame(&small_batch())) => {
+                    let status = small.status.unwrap();
+                    if status.code() != Code::Ok {
+                        return (slow, status);
+                    }
+                }
+            }
+        }
     }
 }
 
@@ -59,15 +84,8 @@ async fn a_call_that_is_cancelled_stops_and_frees_its_worker() {
     let server = one_worker();
     let mut raw = Raw::connect(&server.address()).await;
     let whole = whole_batch(&mut raw).await;
-    let begun = raw.begin(BATCH, &[], frame(&slow_batch())).await;
-    // Others are refused while it is worked on, so it has begun.
-    loop {
-        let status = raw.call(BATCH, &[], frame(&small_batch())).await.status.unwrap();
-        if status.code() == Code::ResourceExhausted {
-            break;
-        }
-    }
-    drop(begun);
+    let (slow, _) = at_work(&mut raw).await;
+    drop(slow);
     let freed = until_free(&mut raw).await;
     assert!(freed < whole / 2, "freed after {freed:?}; the whole batch takes {whole:?}");
     let metrics = server.metrics().await;
@@ -94,25 +112,7 @@ async fn a_deadline_ends_a_stream_that_waits_for_its_client() {
 async fn work_beyond_the_queue_is_refused_at_once_and_may_come_again() {
     let server = one_worker();
     let mut raw = Raw::connect(&server.address()).await;
-    // While the large batch is on its way small ones have the worker; where one has it just then, the large one is refused, and sent again.
-    let (refused, admitted) = 'sent: loop {
-        let mut admitted = Box::pin(reply(raw.begin(BATCH, &[], frame(&slow_batch())).await));
-        loop {
-            tokio::select! {
-                biased;
-                large = &mut admitted => {
-                    assert!(matches!(large.status.unwrap().code(), Code::Ok | Code::ResourceExhausted));
-                    continue 'sent;
-                }
-                small = raw.call(BATCH, &[], frame(&small_batch())) => {
-                    let status = small.status.unwrap();
-                    if status.code() != Code::Ok {
-                        break 'sent (status, admitted);
-                    }
-                }
-            }
-        }
-    };
+    let (admitted, refused) = at_work(&mut raw).await;
     assert_eq!(refusal(&refused), (Code::ResourceExhausted, "OVERLOADED".into()));
     assert!(refused.get_details_retry_info().unwrap().retry_delay.unwrap() > Duration::ZERO);
     // A small article needs no worker.

@@ -145,12 +145,22 @@ async fn a_call_ends_on_the_model_that_it_began_with() {
     // A stream that is open over the change keeps its model too.
     let (items, queued) = tokio::sync::mpsc::channel(1);
     let mut stream = client.stream_classify(tokio_stream::wrappers::ReceiverStream::new(queued)).await.unwrap().into_inner();
-    let batches = [(); 2].map(|()| {
-        let mut client = client.clone();
-        tokio::spawn(async move { client.batch_classify(slow_batch()).await.unwrap().into_inner() })
-    });
-    // Both have begun, and so have their model, once one of them waits for the only worker, which the other one has.
-    while !server.metrics().await.contains("depeche_calls_waiting 1") {}
+    // Both have begun, and so have their model, once one of them waits for the only worker, which the other one has. Where one was done before
+    // the other came, they are sent again.
+    let batches = 'sent: loop {
+        let batches = [(); 2].map(|()| {
+            let mut client = client.clone();
+            tokio::spawn(async move { client.batch_classify(slow_batch()).await.unwrap().into_inner() })
+        });
+        while !batches.iter().all(tokio::task::JoinHandle::is_finished) {
+            if server.metrics().await.contains("depeche_calls_waiting 1") {
+                break 'sent batches;
+            }
+        }
+        for batch in batches {
+            batch.await.unwrap();
+        }
+    };
     models.write("model", &renamed("after"));
     let after = reload(&server, false, false).await.unwrap().model;
     assert_ne!(before, after);
