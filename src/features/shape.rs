@@ -11,6 +11,7 @@
 use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::ops::Range;
+use std::sync::LazyLock;
 
 use foldhash::fast::FixedState;
 
@@ -22,6 +23,124 @@ pub const PROSE_WORDS: usize = 20;
 
 /// Characters that are kept of a passage's first words.
 const BEGINNING: usize = 16;
+
+/// Terms that are made of two values, each of which is one of a few names. They are numbered, so that a passage's are told without making a string or
+/// looking one up.
+#[derive(Debug, Clone, Copy)]
+struct Pattern {
+    /// The number of its first term.
+    first: u16,
+    /// What stands before each value.
+    before: [&'static str; 2],
+    /// What each value can be called.
+    names: [&'static [&'static str]; 2],
+}
+
+impl Pattern {
+    /// How many terms it has.
+    const fn len(self) -> usize {
+        self.names[0].len() * self.names[1].len()
+    }
+
+    /// A pattern of one value, whose terms are numbered after those of this one.
+    const fn then(self, before: &'static str, names: &'static [&'static str]) -> Self {
+        self.then_two([before, ""], [names, &[""]])
+    }
+
+    /// A pattern of two values, whose terms are numbered after those of this one.
+    #[expect(clippy::cast_possible_truncation, reason = "there are some thousand terms")]
+    const fn then_two(self, before: [&'static str; 2], names: [&'static [&'static str]; 2]) -> Self {
+        Self { first: self.first + self.len() as u16, before, names }
+    }
+
+    /// The terms, as they are called.
+    fn terms(self) -> impl Iterator<Item = String> {
+        let Self { before: [first, second], names: [left, right], .. } = self;
+        left.iter().flat_map(move |left| right.iter().map(move |right| format!("{first}{left}{second}{right}")))
+    }
+}
+
+/// Counts, as ranges; the last stands for none.
+const RANGES: &[&str] = &["0", "1", "2", "3-4", "5-7", "8-12", "13-19", "20-34", "35-59", "60-119", "120-249", "250-", "none"];
+
+/// Shares in hundredths, as ranges; of nothing, and where there is nothing to compare with.
+const SHARES: &[&str] = &["0", "1-19", "20-39", "40-59", "60-79", "80-", "empty", "none"];
+
+/// What a character is; the last stands for none.
+const CLASSES: &[&str] =
+    &["stop", "call", "ellipsis", "comma", "bullet", "quote", "bracket", "capital", "letter", "digit", "other", "none"];
+
+/// What may stand in a passage.
+const MARKS: &[&str] =
+    &["has=bar", "has=at", "has=brackets", "has=arrow", "has=colon", "has=quote", "has=address", "has=date", "capitals"];
+
+/// What lies between two passages.
+const GAPS: &[&str] = &["blanks", "line", "empty", "far"];
+
+const WORDS: Pattern = Pattern { first: 0, before: ["words=", ""], names: [RANGES, &[""]] };
+const SENTENCES: Pattern = WORDS.then("sentences=", RANGES);
+const FIRST: Pattern = SENTENCES.then("first=", CLASSES);
+const LAST: Pattern = FIRST.then("last=", CLASSES);
+const WORDS_AND_LAST: Pattern = LAST.then_two(["words=", " last="], [RANGES, CLASSES]);
+const CAPITALISED: Pattern = WORDS_AND_LAST.then("capitalised=", SHARES);
+const DIGITS: Pattern = CAPITALISED.then("digits=", SHARES);
+const MARK: Pattern = DIGITS.then("", MARKS);
+const BESIDE: Pattern = MARK.then("beside=", RANGES);
+const SIDE: Pattern = BESIDE.then_two(["", " "], [&["short", "prose"], &["alone", "before", "after", "between"]]);
+const SHORT_DISTANCES: Pattern = SIDE.then_two(["short before=", " after="], [RANGES, RANGES]);
+const PROSE_DISTANCES: Pattern = SHORT_DISTANCES.then_two(["prose before=", " after="], [RANGES, RANGES]);
+const TO_PROSE: Pattern = PROSE_DISTANCES.then("to-prose=", RANGES);
+const FROM_PROSE: Pattern = TO_PROSE.then("from-prose=", RANGES);
+const PROSE_BEFORE: Pattern = FROM_PROSE.then("prose-before=", RANGES);
+const PROSE_AFTER: Pattern = PROSE_BEFORE.then("prose-after=", RANGES);
+const FROM_START: Pattern = PROSE_AFTER.then("from-start=", RANGES);
+const FROM_END: Pattern = FROM_START.then("from-end=", RANGES);
+const NO_NEIGHBOUR: Pattern = FROM_END.then("", &["previous=none", "next=none"]);
+const PREVIOUS: Pattern = NO_NEIGHBOUR.then_two(["previous=", " last="], [RANGES, CLASSES]);
+const NEXT: Pattern = PREVIOUS.then_two(["next=", " last="], [RANGES, CLASSES]);
+const GAP: Pattern = NEXT.then_two(["", " gap="], [&["previous", "next"], GAPS]);
+const PROSE_NEIGHBOUR: Pattern = GAP.then("", &["previous=prose", "next=prose"]);
+const SHARED: Pattern = PROSE_NEIGHBOUR.then("shared=", SHARES);
+const SHORT_SHARED: Pattern = SHARED.then("short-shared=", SHARES);
+const SHORT_SHARED_WORDS: Pattern = SHORT_SHARED.then("short-shared-words=", RANGES);
+const REPEATED: Pattern = SHORT_SHARED_WORDS.then("", &["repeated"]);
+
+/// All of them, in the order of their numbers.
+const PATTERNS: [Pattern; 27] = [
+    WORDS,
+    SENTENCES,
+    FIRST,
+    LAST,
+    WORDS_AND_LAST,
+    CAPITALISED,
+    DIGITS,
+    MARK,
+    BESIDE,
+    SIDE,
+    SHORT_DISTANCES,
+    PROSE_DISTANCES,
+    TO_PROSE,
+    FROM_PROSE,
+    PROSE_BEFORE,
+    PROSE_AFTER,
+    FROM_START,
+    FROM_END,
+    NO_NEIGHBOUR,
+    PREVIOUS,
+    NEXT,
+    GAP,
+    PROSE_NEIGHBOUR,
+    SHARED,
+    SHORT_SHARED,
+    SHORT_SHARED_WORDS,
+    REPEATED,
+];
+
+/// The terms that have a number, as they are called, in the order of their numbers.
+static NUMBERED: LazyLock<Vec<String>> = LazyLock::new(|| PATTERNS.into_iter().flat_map(Pattern::terms).collect());
+
+/// How many terms have a number.
+pub const NUMBERS: usize = REPEATED.first as usize + REPEATED.len();
 
 /// A page that was read: its passages, with the tokens of each.
 #[derive(Debug)]
@@ -48,30 +167,71 @@ impl Page<'_> {
     }
 }
 
+/// A term of a passage's shape.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ShapeTerm<'a> {
+    /// One that has a number, below [`NUMBERS`].
+    Numbered(u16),
+    /// One that holds words of the passage.
+    Open(&'a str),
+}
+
+impl<'a> ShapeTerm<'a> {
+    /// The term as it is called.
+    #[must_use]
+    pub fn name(self) -> &'a str {
+        match self {
+            Self::Numbered(number) => &NUMBERED[usize::from(number)],
+            Self::Open(name) => name,
+        }
+    }
+}
+
 /// Terms of a passage's shape, one after the other; reused from passage to passage.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ShapeTerms {
-    text: String,
+    /// For each term its number; nothing for one that has none.
+    numbers: Vec<Option<u16>>,
+    /// Those that have none, and for each its end in `open`.
+    open: String,
     ends: Vec<usize>,
 }
 
 impl ShapeTerms {
     /// Forgets all terms and keeps their room.
     pub fn clear(&mut self) {
-        self.text.clear();
+        self.numbers.clear();
+        self.open.clear();
         self.ends.clear();
     }
 
+    /// Adds the term of a pattern of one value, which is the index of its name.
+    fn push(&mut self, pattern: Pattern, value: usize) {
+        self.push_two(pattern, [value, 0]);
+    }
+
+    /// Adds the term of a pattern of two values.
+    fn push_two(&mut self, pattern: Pattern, [left, right]: [usize; 2]) {
+        let within = u16::try_from(left * pattern.names[1].len() + right).unwrap_or_default();
+        self.numbers.push(Some(pattern.first + within));
+    }
+
     /// Adds the term that is made of `parts`.
-    fn push<'p>(&mut self, parts: impl IntoIterator<Item = &'p str>) {
-        self.text.extend(parts);
-        self.ends.push(self.text.len());
+    fn push_open<'p>(&mut self, parts: impl IntoIterator<Item = &'p str>) {
+        self.numbers.push(None);
+        self.open.extend(parts);
+        self.ends.push(self.open.len());
     }
 
     /// The terms.
-    pub fn iter(&self) -> impl Iterator<Item = &str> {
+    pub fn iter(&self) -> impl Iterator<Item = ShapeTerm<'_>> {
         let begins = std::iter::once(0).chain(self.ends.iter().copied());
-        begins.zip(&self.ends).map(|(begin, end)| &self.text[begin..*end])
+        let mut open = begins.zip(&self.ends).map(|(begin, end)| &self.open[begin..*end]);
+        let term = move |number: &Option<u16>| match number {
+            Some(number) => ShapeTerm::Numbered(*number),
+            None => ShapeTerm::Open(open.next().unwrap_or_default()),
+        };
+        self.numbers.iter().map(term)
     }
 }
 
@@ -82,10 +242,14 @@ struct Form {
     sentences: usize,
     /// Words that begin with a capital letter.
     capitalised: usize,
+    characters: usize,
     digits: usize,
-    first: &'static str,
-    last: &'static str,
+    /// What the first and the last character is, as an index into [`CLASSES`].
+    first: usize,
+    last: usize,
     prose: bool,
+    /// What stands in it: a bit for each of [`MARKS`].
+    marks: u16,
     /// Its words in one number, for telling repetitions.
     key: u64,
 }
@@ -140,7 +304,7 @@ impl<'a> Shapes<'a> {
     pub fn terms(&self, at: usize, terms: &mut ShapeTerms) {
         let form = &self.forms[at];
         terms.clear();
-        own(form, self.page.passages[at].text(self.page.text), terms);
+        own(form, terms);
         self.begins(at, terms);
         self.place(at, terms);
         let itself = usize::from(form.prose);
@@ -149,14 +313,14 @@ impl<'a> Shapes<'a> {
             stems += 1;
             shared += usize::from(self.prose_stems.get(&stem).is_some_and(|(count, _)| *count > itself));
         }
-        let share = |shared| if self.prose.len() > itself { ratio(shared, stems) } else { "none" };
-        terms.push(["shared=", share(shared)]);
+        let share = if self.prose.len() > itself { share(shared, stems) } else { SHARES.len() - 1 };
+        terms.push(SHARED, share);
         if !form.prose {
-            terms.push(["short-shared=", share(shared)]);
-            terms.push(["short-shared-words=", range(shared)]);
+            terms.push(SHORT_SHARED, share);
+            terms.push(SHORT_SHARED_WORDS, range(shared));
         }
         if form.words > 0 && self.keys.get(&form.key).is_some_and(|count| *count > 1) {
-            terms.push(["repeated"]);
+            terms.push(REPEATED, 0);
         }
     }
 
@@ -168,9 +332,9 @@ impl<'a> Shapes<'a> {
             word.char_indices().nth(BEGINNING).map_or(word, |(end, _)| &word[..end])
         };
         if let [first, rest @ ..] = self.page.tokens(at) {
-            terms.push(["begins=", begin(first)]);
+            terms.push_open(["begins=", begin(first)]);
             if let [second, ..] = rest {
-                terms.push(["begins=", begin(first), " ", begin(second)]);
+                terms.push_open(["begins=", begin(first), " ", begin(second)]);
             }
         }
     }
@@ -182,147 +346,146 @@ impl<'a> Shapes<'a> {
         let after = prose.len() - prose.partition_point(|other| *other <= at);
         let nearest_before = prose[..before].last().map(|other| at - other);
         let nearest_after = prose.get(prose.len() - after).map(|other| other - at);
-        let is_prose = if forms[at].prose { "prose" } else { "short" };
-        let side = match (before > 0, after > 0) {
-            (true, true) => "between",
-            (true, false) => "after",
-            (false, true) => "before",
-            (false, false) => "alone",
-        };
-        let distance = |nearest: Option<usize>| nearest.map_or("none", range);
-        terms.push(["beside=", range(self.beside[at] - 1)]);
-        terms.push([is_prose, " ", side]);
-        terms.push([is_prose, " before=", distance(nearest_before), " after=", distance(nearest_after)]);
-        terms.push(["to-prose=", distance(nearest_after)]);
-        terms.push(["from-prose=", distance(nearest_before)]);
-        terms.push(["prose-before=", range(before)]);
-        terms.push(["prose-after=", range(after)]);
-        terms.push(["from-start=", range(at)]);
-        terms.push(["from-end=", range(passages.len() - 1 - at)]);
-        for (name, other) in [("previous", at.checked_sub(1)), ("next", Some(at + 1).filter(|next| *next < passages.len()))] {
+        let prose = usize::from(forms[at].prose);
+        let side = usize::from(before > 0) * 2 + usize::from(after > 0);
+        let distance = |nearest: Option<usize>| nearest.map_or(RANGES.len() - 1, range);
+        let (to, from) = (distance(nearest_after), distance(nearest_before));
+        terms.push(BESIDE, range(self.beside[at] - 1));
+        terms.push_two(SIDE, [prose, side]);
+        terms.push_two(if forms[at].prose { PROSE_DISTANCES } else { SHORT_DISTANCES }, [from, to]);
+        terms.push(TO_PROSE, to);
+        terms.push(FROM_PROSE, from);
+        terms.push(PROSE_BEFORE, range(before));
+        terms.push(PROSE_AFTER, range(after));
+        terms.push(FROM_START, range(at));
+        terms.push(FROM_END, range(passages.len() - 1 - at));
+        let others = [(PREVIOUS, at.checked_sub(1)), (NEXT, Some(at + 1).filter(|next| *next < passages.len()))];
+        for (which, (neighbour, other)) in others.into_iter().enumerate() {
             let Some(other) = other else {
-                terms.push([name, "=none"]);
+                terms.push(NO_NEIGHBOUR, which);
                 continue;
             };
             let form = &forms[other];
-            terms.push([name, "=", range(form.words), " last=", form.last]);
-            terms.push([name, " gap=", gap(passages[at].line.abs_diff(passages[other].line))]);
+            terms.push_two(neighbour, [range(form.words), form.last]);
+            terms.push_two(GAP, [which, passages[at].line.abs_diff(passages[other].line).min(GAPS.len() - 1)]);
             if form.prose {
-                terms.push([name, "=prose"]);
+                terms.push(PROSE_NEIGHBOUR, which);
             }
         }
-    }
-}
-
-/// What lies between two passages that are this many lines apart.
-fn gap(lines: usize) -> &'static str {
-    match lines {
-        0 => "blanks",
-        1 => "line",
-        2 => "empty",
-        _ => "far",
     }
 }
 
 /// Terms of a passage by itself.
-fn own(form: &Form, text: &str, terms: &mut ShapeTerms) {
-    terms.push(["words=", range(form.words)]);
-    terms.push(["sentences=", range(form.sentences)]);
-    terms.push(["first=", form.first]);
-    terms.push(["last=", form.last]);
-    terms.push(["words=", range(form.words), " last=", form.last]);
-    terms.push(["capitalised=", ratio(form.capitalised, form.words)]);
-    let marks = Marks::of(text);
-    terms.push(["digits=", ratio(form.digits, marks.characters)]);
-    let found = [
-        ("has=bar", marks.bar),
-        ("has=at", marks.at),
-        ("has=brackets", marks.brackets),
-        ("has=arrow", marks.arrow),
-        ("has=colon", marks.colon),
-        ("has=quote", marks.quote),
-        ("has=address", has_address(text, &marks)),
-        ("has=date", marks.date),
-        ("capitals", marks.letters && !marks.lower_case),
-    ];
-    found.iter().filter(|(_, holds)| *holds).for_each(|(term, _)| terms.push([*term]));
+fn own(form: &Form, terms: &mut ShapeTerms) {
+    terms.push(WORDS, range(form.words));
+    terms.push(SENTENCES, range(form.sentences));
+    terms.push(FIRST, form.first);
+    terms.push(LAST, form.last);
+    terms.push_two(WORDS_AND_LAST, [range(form.words), form.last]);
+    terms.push(CAPITALISED, share(form.capitalised, form.words));
+    terms.push(DIGITS, share(form.digits, form.characters));
+    (0..MARKS.len()).filter(|mark| form.marks & 1 << mark != 0).for_each(|mark| terms.push(MARK, mark));
 }
+/// Bits of [`MARKS`], and of what these are told by.
+const BAR: u16 = 1 << 0;
+const AT: u16 = 1 << 1;
+const BRACKETS: u16 = 1 << 2;
+const ARROW: u16 = 1 << 3;
+const COLON: u16 = 1 << 4;
+const QUOTE: u16 = 1 << 5;
+const ADDRESS: u16 = 1 << 6;
+const DATE: u16 = 1 << 7;
+const CAPITALS: u16 = 1 << 8;
+const UPPER_CASE: u16 = 1 << 9;
+const LOWER_CASE: u16 = 1 << 10;
+const FULL_STOP: u16 = 1 << 11;
 
-/// The characters of a passage that tell something, found in one walk.
-#[derive(Debug, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a mark of its own")]
-struct Marks {
-    characters: usize,
-    bar: bool,
-    at: bool,
-    brackets: bool,
-    arrow: bool,
-    colon: bool,
-    quote: bool,
-    full_stop: bool,
-    /// Two digits around one of the marks that times and dates are written with.
-    date: bool,
-    letters: bool,
-    lower_case: bool,
-}
+/// The bits of ASCII, which most characters are.
+const ASCII: [u16; 128] = {
+    let mut bits = [0; 128];
+    let mut c = 0;
+    while c < bits.len() {
+        #[expect(clippy::cast_possible_truncation, reason = "below 128")]
+        let of = mark(c as u8 as char);
+        bits[c] = of;
+        c += 1;
+    }
+    bits
+};
 
-impl Marks {
-    fn of(text: &str) -> Self {
-        let mut marks = Self::default();
-        // The two characters before.
-        let (mut first, mut second) = (' ', ' ');
-        for c in text.chars() {
-            marks.characters += 1;
-            match c {
-                'a'..='z' => marks.lower_case = true,
-                'A'..='Z' => marks.letters = true,
-                '0'..='9' => marks.date |= first.is_ascii_digit() && matches!(second, ':' | '/' | 'h' | '-'),
-                '|' | '•' | '›' | '>' | '»' | '·' | '/' => marks.bar = true,
-                '@' | '#' | '©' => marks.at = true,
-                '[' | ']' | '{' | '}' => marks.brackets = true,
-                '→' | '←' | '↑' | '↓' | '▶' | '►' | '✔' | '★' => marks.arrow = true,
-                ':' => marks.colon = true,
-                '«' | '"' | '“' => marks.quote = true,
-                '.' => marks.full_stop = true,
-                c if !c.is_ascii() => {
-                    marks.letters |= c.is_alphabetic();
-                    marks.lower_case |= c.is_lowercase();
-                }
-                _ => {}
-            }
-            (first, second) = (second, c);
-        }
-        marks.letters |= marks.lower_case;
-        marks
+/// What a character is a mark of; letters of other alphabets than ASCII's left out.
+const fn mark(c: char) -> u16 {
+    match c {
+        'a'..='z' => LOWER_CASE,
+        'A'..='Z' => UPPER_CASE,
+        '|' | '•' | '›' | '>' | '»' | '·' | '/' => BAR,
+        '@' | '#' | '©' => AT,
+        '[' | ']' | '{' | '}' => BRACKETS,
+        '→' | '←' | '↑' | '↓' | '▶' | '►' | '✔' | '★' => ARROW,
+        ':' => COLON,
+        '«' | '"' | '“' => QUOTE,
+        '.' => FULL_STOP,
+        _ => 0,
     }
 }
 
-/// Whether a link or the name of a site stands in `text`.
-fn has_address(text: &str, marks: &Marks) -> bool {
-    (marks.full_stop && ["www.", ".com", ".net", ".org"].iter().any(|mark| text.contains(mark)))
-        || (marks.lower_case && text.contains("http"))
+/// What any character is a mark of.
+fn mark_of_any(c: char) -> u16 {
+    match mark(c) {
+        0 if c.is_lowercase() => LOWER_CASE,
+        0 if c.is_alphabetic() => UPPER_CASE,
+        mark => mark,
+    }
+}
+
+/// Whether a link or the name of a site stands in `text`, which has such marks.
+fn has_address(text: &str, marks: u16) -> bool {
+    (marks & FULL_STOP != 0 && ["www.", ".com", ".net", ".org"].iter().any(|mark| text.contains(mark)))
+        || (marks & LOWER_CASE != 0 && text.contains("http"))
 }
 
 fn form(tokens: &[Token], text: &str) -> Form {
     let hasher = FixedState::default();
-    let mut form = Form {
-        words: tokens.len(),
-        sentences: 0,
-        capitalised: tokens.iter().filter(|token| token.capitalised).count(),
-        digits: text.bytes().filter(u8::is_ascii_digit).count(),
-        first: text.chars().find(|c| !page::is_ignorable(*c)).map_or("none", class),
-        last: text.chars().rev().find(|c| !page::is_ignorable(*c) && !c.is_whitespace() && !is_closing(*c)).map_or("none", class),
-        prose: false,
-        key: tokens.iter().fold(0, |key, token| hasher.hash_one((key, token.word))),
-    };
-    let mut characters = text.chars().filter(|c| !is_closing(*c)).peekable();
-    while let Some(c) = characters.next() {
-        if matches!(c, '.' | '!' | '?' | '…') && characters.peek().is_none_or(|next| next.is_whitespace()) {
-            form.sentences += 1;
+    let class_of = |c: Option<char>| c.map_or(CLASSES.len() - 1, class);
+    let (mut characters, mut digits, mut sentences, mut marks) = (0, 0, 0, 0);
+    // The two characters before, and whether a sentence ends if nothing but marks that close it stands before the next blank.
+    let (mut first, mut second, mut ends) = (' ', ' ', false);
+    for c in text.chars() {
+        characters += 1;
+        marks |= ASCII.get(c as usize).copied().unwrap_or_else(|| mark_of_any(c));
+        if c.is_ascii_digit() {
+            digits += 1;
+            // Two digits around one of the marks that times and dates are written with.
+            if first.is_ascii_digit() && matches!(second, ':' | '/' | 'h' | '-') {
+                marks |= DATE;
+            }
         }
+        if !is_closing(c) {
+            sentences += usize::from(ends && c.is_whitespace());
+            ends = matches!(c, '.' | '!' | '?' | '…');
+        }
+        (first, second) = (second, c);
     }
-    form.prose = form.words >= PROSE_WORDS && form.sentences > 0;
-    form
+    sentences += usize::from(ends);
+    if has_address(text, marks) {
+        marks |= ADDRESS;
+    }
+    if marks & (UPPER_CASE | LOWER_CASE) == UPPER_CASE {
+        marks |= CAPITALS;
+    }
+    let words = tokens.len();
+    Form {
+        words,
+        sentences,
+        capitalised: tokens.iter().filter(|token| token.capitalised).count(),
+        characters,
+        digits,
+        first: class_of(text.chars().find(|c| !page::is_ignorable(*c))),
+        last: class_of(text.chars().rev().find(|c| !page::is_ignorable(*c) && !c.is_whitespace() && !is_closing(*c))),
+        prose: words >= PROSE_WORDS && sentences > 0,
+        marks,
+        key: tokens.iter().fold(0, |key, token| hasher.hash_one((key, token.word))),
+    }
 }
 
 /// Marks that may close a sentence after its full stop.
@@ -330,52 +493,51 @@ fn is_closing(c: char) -> bool {
     matches!(c, '"' | '»' | '”' | '’' | '\'' | ')' | ']')
 }
 
-fn class(c: char) -> &'static str {
+/// What a character is, as an index into [`CLASSES`].
+fn class(c: char) -> usize {
     match c {
-        '.' => "stop",
-        '!' | '?' => "call",
-        '…' => "ellipsis",
-        ':' | ';' | ',' => "comma",
-        '-' | '–' | '—' | '•' | '*' | '►' | '>' | '→' | '·' | '|' => "bullet",
-        '«' | '"' | '“' | '\'' | '‘' => "quote",
-        '(' | '[' | '{' => "bracket",
-        c if c.is_uppercase() => "capital",
-        c if c.is_alphabetic() => "letter",
-        c if c.is_numeric() => "digit",
-        _ => "other",
+        '.' => 0,
+        '!' | '?' => 1,
+        '…' => 2,
+        ':' | ';' | ',' => 3,
+        '-' | '–' | '—' | '•' | '*' | '►' | '>' | '→' | '·' | '|' => 4,
+        '«' | '"' | '“' | '\'' | '‘' => 5,
+        '(' | '[' | '{' => 6,
+        c if c.is_uppercase() => 7,
+        c if c.is_alphabetic() => 8,
+        c if c.is_numeric() => 9,
+        _ => 10,
     }
 }
 
-/// A count as one of twelve ranges.
-fn range(count: usize) -> &'static str {
+/// A count as an index into [`RANGES`].
+fn range(count: usize) -> usize {
     match count {
-        0 => "0",
-        1 => "1",
-        2 => "2",
-        3..=4 => "3-4",
-        5..=7 => "5-7",
-        8..=12 => "8-12",
-        13..=19 => "13-19",
-        20..=34 => "20-34",
-        35..=59 => "35-59",
-        60..=119 => "60-119",
-        120..=249 => "120-249",
-        _ => "250-",
+        0..=2 => count,
+        3..=4 => 3,
+        5..=7 => 4,
+        8..=12 => 5,
+        13..=19 => 6,
+        20..=34 => 7,
+        35..=59 => 8,
+        60..=119 => 9,
+        120..=249 => 10,
+        _ => 11,
     }
 }
 
-/// A share as one of six ranges.
-fn ratio(part: usize, whole: usize) -> &'static str {
+/// A part of a whole as an index into [`SHARES`].
+fn share(part: usize, whole: usize) -> usize {
     if whole == 0 {
-        return "empty";
+        return 6;
     }
     match part * 100 / whole {
-        0 => "0",
-        1..=19 => "1-19",
-        20..=39 => "20-39",
-        40..=59 => "40-59",
-        60..=79 => "60-79",
-        _ => "80-",
+        0 => 0,
+        1..=19 => 1,
+        20..=39 => 2,
+        40..=59 => 3,
+        60..=79 => 4,
+        _ => 5,
     }
 }
 
@@ -392,7 +554,7 @@ mod tests {
         let mut terms = ShapeTerms::default();
         let mut of = |at| {
             shapes.terms(at, &mut terms);
-            terms.iter().map(str::to_owned).collect()
+            terms.iter().map(|term| term.name().to_owned()).collect()
         };
         (0..passages.len()).map(&mut of).collect()
     }
@@ -432,7 +594,7 @@ mod tests {
     #[test]
     fn a_stop_inside_quotation_marks_ends_a_sentence_and_a_decimal_does_not() {
         assert_eq!(form(&[], "Il a dit « non. » Puis 1.000 hommes sont partis (hier).").sentences, 2);
-        assert_eq!(form(&[], "« Nous restons ! »").last, "call");
+        assert_eq!(CLASSES[form(&[], "« Nous restons ! »").last], "call");
     }
 
     #[test]
@@ -444,9 +606,49 @@ mod tests {
 
     #[test]
     fn counts_fall_into_ranges_without_a_gap() {
-        let mut ranges: Vec<&str> = (0..400).map(range).collect();
+        let mut ranges: Vec<usize> = (0..400).map(range).collect();
         ranges.dedup();
-        assert_eq!(ranges.len(), 12);
-        assert_eq!([ratio(0, 0), ratio(0, 3), ratio(1, 100), ratio(1, 3), ratio(3, 3)], ["empty", "0", "1-19", "20-39", "80-"]);
+        assert_eq!(ranges, (0..12).collect::<Vec<_>>());
+        let bounds = |name: &str| name.split('-').map(|bound| bound.parse().ok()).collect::<Vec<Option<usize>>>();
+        for (at, name) in RANGES[..12].iter().enumerate() {
+            assert!(bounds(name).into_iter().flatten().all(|bound| range(bound) == at), "{name}");
+        }
+        let shares = [share(0, 0), share(0, 3), share(1, 100), share(1, 3), share(3, 3)];
+        assert_eq!(shares.map(|share| SHARES[share]), ["empty", "0", "1-19", "20-39", "80-"]);
+    }
+
+    #[test]
+    fn every_number_has_one_term() {
+        assert_eq!(NUMBERED.len(), NUMBERS);
+        let mut next = 0;
+        for pattern in PATTERNS {
+            assert_eq!(usize::from(pattern.first), next);
+            next += pattern.len();
+        }
+        let names: std::collections::HashSet<&str> = NUMBERED.iter().map(String::as_str).collect();
+        assert_eq!(names.len(), NUMBERS);
+        let mut terms = ShapeTerms::default();
+        terms.push_two(NEXT, [3, 1]);
+        terms.push_open(["begins=", "le"]);
+        terms.push(MARK, 8);
+        terms.push_open(["begins=", "le", " prix"]);
+        let found: Vec<&str> = terms.iter().map(ShapeTerm::name).collect();
+        assert_eq!(found, ["next=3-4 last=call", "begins=le", "capitals", "begins=le prix"]);
+    }
+
+    #[test]
+    fn marks_are_seen_in_any_alphabet() {
+        let marks = |text: &str| {
+            let form = form(&[], text);
+            let held = |mark: &usize| form.marks & 1 << mark != 0;
+            (0..MARKS.len()).filter(held).map(|mark| MARKS[mark]).collect::<Vec<_>>()
+        };
+        assert_eq!(marks("Le 3-4, 12h30"), ["has=date"]);
+        assert_eq!(marks("ÉTÉ › ZÜRICH: 3 h"), ["has=bar", "has=colon"]);
+        assert_eq!(marks("ÉTÉ [ZÜRICH] →"), ["has=brackets", "has=arrow", "capitals"]);
+        assert_eq!(marks("« WWW.SITE.NET » @"), ["has=bar", "has=at", "has=quote", "capitals"]);
+        assert_eq!(marks("www.site.net"), ["has=address"]);
+        assert_eq!(marks("Ελλάδα"), [""; 0]);
+        assert_eq!(marks("中文"), ["capitals"]);
     }
 }

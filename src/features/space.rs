@@ -17,6 +17,7 @@ use super::bigrams::Bigrams;
 use super::counter::{Counting, Shown};
 use super::lexicon::Relations;
 use super::reading::{between, is_capitalised, is_named};
+use super::shape::ShapeTerm;
 use super::tally::{Counted, Tally, Terms, Tokens};
 use super::{Document, Lexicon, Occurrence, Vocabulary};
 use crate::spill::Memory;
@@ -415,7 +416,7 @@ impl Space {
             });
         }
         for (block, _) in blocks.iter().copied().filter(|(_, config)| config.kind == BlockKind::Shape) {
-            for term in document.shape.iter() {
+            for term in document.shape.iter().map(ShapeTerm::name) {
                 found(Occurrence { block, term, word: None, characters: (0, 0) });
             }
         }

@@ -15,7 +15,7 @@ use std::ops::Range;
 
 use super::lexicon::Relations;
 use super::reading::{Part, Reading, Token};
-use super::shape::ShapeTerms;
+use super::shape::{self, ShapeTerm, ShapeTerms};
 use super::space::Standing;
 use super::{BlockConfig, BlockKind, Field, Lexicon, Vocabulary};
 use crate::terms::Reader;
@@ -75,8 +75,8 @@ pub struct Tokens<'a> {
 #[derive(Debug, Default)]
 pub struct Tally {
     expansions: Expansions,
-    /// For each block of relations the id of each relation.
-    relation_ids: Vec<Vec<u32>>,
+    /// For each block of relations, or of shapes, the id of each relation or [numbered](ShapeTerm::Numbered) term.
+    numbered: Vec<Vec<u32>>,
     relations: Relations,
     /// For each word how often it was seen; all zero between fields.
     word_counts: Vec<u32>,
@@ -247,7 +247,7 @@ impl Tally {
         mut found: impl FnMut(usize, &[(u32, u32)]),
     ) {
         self.expansions.prepare(tokens.reading, counted.blocks.len() + 1);
-        self.relation_ids.resize_with(counted.blocks.len(), Vec::new);
+        self.numbered.resize_with(counted.blocks.len(), Vec::new);
         let mut counted_fields = [None; 2];
         for (block, config) in counted.blocks.iter().enumerate() {
             let BlockConfig { kind, field, .. } = *config.borrow();
@@ -276,12 +276,7 @@ impl Tally {
                 }
                 BlockKind::Bigrams => self.count_bigrams(counted, terms, tokens, (block, field)),
                 BlockKind::Relations => self.count_relations(counted, terms, tokens, (block, field)),
-                BlockKind::Shape => {
-                    for term in tokens.shape.iter() {
-                        let Some(id) = terms.id(block, term) else { continue };
-                        add_one(&mut self.counts, &mut self.terms, (id, terms.len(block)));
-                    }
-                }
+                BlockKind::Shape => self.count_shape(terms, tokens.shape, block),
             }
             if kind != BlockKind::Words {
                 for (id, count) in self.terms.terms() {
@@ -347,6 +342,28 @@ impl Tally {
         }
     }
 
+    fn count_shape(&mut self, terms: &mut impl Terms, shape: &ShapeTerms, block: usize) {
+        let Self { numbered, counts, terms: found, .. } = self;
+        let ids = &mut numbered[block];
+        ids.resize(shape::NUMBERS, UNSEEN);
+        for term in shape.iter() {
+            let mut look_up = || terms.id(block, term.name()).unwrap_or(NONE);
+            let id = match term {
+                ShapeTerm::Open(_) => look_up(),
+                ShapeTerm::Numbered(number) => {
+                    let id = &mut ids[usize::from(number)];
+                    if *id == UNSEEN {
+                        *id = look_up();
+                    }
+                    *id
+                }
+            };
+            if id != NONE {
+                add_one(counts, found, (id, terms.len(block)));
+            }
+        }
+    }
+
     fn count_relations<B: Borrow<BlockConfig>>(
         &mut self,
         counted: &Counted<'_, B>,
@@ -355,8 +372,8 @@ impl Tally {
         (block, field): (usize, Field),
     ) {
         let Some(lexicon) = counted.lexicon else { return };
-        let Self { expansions, relation_ids, relations, counts, terms: found, .. } = self;
-        let ids = &mut relation_ids[block];
+        let Self { expansions, numbered, relations, counts, terms: found, .. } = self;
+        let ids = &mut numbered[block];
         ids.resize(lexicon.relations().len(), UNSEEN);
         relations.clear();
         let mut walk = Walk::new(tokens.parts);
