@@ -429,9 +429,9 @@ pub fn no_object(error: &serde_json::Error) -> String {
     format!("not a JSON object: {}", in_line(error))
 }
 
-/// What is wrong with a line of a file. The parser takes it for a text of its own, whose first line it is.
+/// What is wrong with a line of a file. The parser takes it for a text of its own, whose first line it is, and has no place for what is wrong as a whole.
 pub(super) fn in_line(error: &serde_json::Error) -> String {
-    error.to_string().replace(" at line 1 column ", " at column ")
+    error.to_string().replace(" at line 1 column 0", "").replace(" at line 1 column ", " at column ")
 }
 
 /// Checks that a head can be trained on these labels: at least two of them, each with at least two articles.

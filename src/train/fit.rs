@@ -6,6 +6,8 @@
 //! a gradient of w / (C · n), which is below the tolerance in any corpus of some size. The other way round nothing is wrong: the model of all rows
 //! begins at that of the first fold, which knows fewer, and is there in a few steps.
 
+use std::borrow::Cow;
+
 use linfa::ParamGuard;
 use linfa::dataset::DatasetBase;
 use linfa::traits::Fit;
@@ -13,6 +15,7 @@ use ndarray::{Array1, Array2};
 
 use super::folds;
 use super::init::{Start, TakenOver};
+use super::relevance::{self, Labelled};
 use super::run::{TrainError, TrainParams};
 use super::search::Search;
 use super::solver::{LinearModel, LogisticParams, SolverError, ValidLogisticParams};
@@ -64,6 +67,8 @@ pub(super) struct Rows<'a> {
     pub(super) matrix: &'a SparseMatrix,
     /// What the columns are multiplied by, which changes their penalty alone; none where empty.
     pub(super) scales: &'a [f64],
+    /// Whether columns are scaled by their [relevance](super::relevance) as well.
+    pub(super) by_relevance: bool,
     /// The rows of the matrix that have a label.
     pub(super) rows: Vec<usize>,
     /// For each of them the index of its label.
@@ -110,9 +115,23 @@ impl Rows<'_> {
         TrainError::Solver { head: self.head.to_owned(), source }
     }
 
-    /// The chosen rows, their leads behind them, as the solver takes them.
-    pub(super) fn data(&self, chosen: &[usize]) -> Data<'_> {
-        let Self { matrix, scales, rows, targets, leads, .. } = self;
+    /// What the columns are multiplied by where the chosen rows are fitted on.
+    ///
+    /// # Errors
+    ///
+    /// [`SolverError::Disk`], when a row can't be read.
+    pub(super) fn scales(&self, chosen: &[usize]) -> Result<Cow<'_, [f64]>, SolverError> {
+        if !self.by_relevance {
+            return Ok(self.scales.into());
+        }
+        let rows: Vec<(usize, usize)> = chosen.iter().map(|at| (self.rows[*at], self.targets[*at])).collect();
+        let data = Labelled { matrix: self.matrix, rows: &rows, labels: self.labels.len() };
+        Ok(relevance::scales(data, self.scales)?.into())
+    }
+
+    /// The chosen rows, their leads behind them, as the solver takes them, with the `scales` of their columns.
+    pub(super) fn data<'d>(&'d self, chosen: &[usize], scales: &'d [f64]) -> Data<'d> {
+        let Self { matrix, rows, targets, leads, .. } = self;
         let mut shown: Vec<(usize, usize, f32)> = chosen.iter().map(|at| (rows[*at], targets[*at], 1.0)).collect();
         if leads.weight > 0.0 {
             let of = |at: &usize| (rows[*at] + leads.first, targets[*at], leads.weight);
@@ -166,7 +185,9 @@ pub(super) fn fit_head(params: &TrainParams, settings: &HeadSettings, rows: &Row
 
 fn fit(params: &TrainParams, settings: &HeadSettings, rows: &Rows<'_>) -> Result<(Head, Fitting), SolverError> {
     let solver = rows.solver(params, settings)?;
-    let data = rows.data(&(0..rows.rows.len()).collect::<Vec<_>>());
+    let all: Vec<usize> = (0..rows.rows.len()).collect();
+    let scales = rows.scales(&all)?;
+    let data = rows.data(&all, &scales);
     let start = params.init.as_ref().map(|init| Start::from_model(init, rows.head, rows.space, &rows.labels));
     let (start, taken_over) =
         start.map_or(Ok((None, None)), |start| start.checked(&solver, &data).map(|(at, over)| (at, Some(over))))?;
@@ -223,7 +244,8 @@ fn cross_validate(
     solver: &ValidLogisticParams,
 ) -> Result<CrossValidated, SolverError> {
     let predict = |fold: &Fold| -> Result<(LinearModel, OutOfFold), SolverError> {
-        let model = solver.fit(&rows.data(&fold.kept))?;
+        let scales = rows.scales(&fold.kept)?;
+        let model = solver.fit(&rows.data(&fold.kept, &scales))?;
         let predicted = rows.predict(&model, &fold.held_out)?;
         Ok((model, predicted))
     };

@@ -8,6 +8,7 @@
 //! - [`solver`]: multinomial logistic regression for sparse rows
 //! - `products`: rows times weights, and back
 //! - [`role`]: the head that tells article from noise
+//! - `relevance`: terms that labels differ in, shown larger to the solver
 //! - [`init`]: where the solver starts, given another model
 //! - [`fit`]: one head, fitted and calibrated
 //! - [`search`]: C and class weights by cross-validation
@@ -21,6 +22,7 @@ pub mod init;
 pub mod lbfgs;
 pub mod pages;
 mod products;
+mod relevance;
 pub mod role;
 pub mod run;
 pub mod search;

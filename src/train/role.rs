@@ -77,7 +77,18 @@ pub(super) fn train(params: &TrainParams, corpus: &Corpus, pages: &[MarkedPage])
     let matrix = of_documents(&space, &rows).map_err(|source| params.disk(source))?;
     let rows = (0..rows.len()).collect();
     let leads = Leads::default();
-    let rows = Rows { head: "role", space: &space, matrix: &matrix, scales: &[], rows, targets, groups, labels, leads };
+    let rows = Rows {
+        head: "role",
+        space: &space,
+        matrix: &matrix,
+        scales: &[],
+        by_relevance: false,
+        rows,
+        targets,
+        groups,
+        labels,
+        leads,
+    };
     // There are few pages: all of them are needed.
     let params = TrainParams { held_out_folds: 0, ..params.clone() };
     let (mut head, fitting) = fit_head(&params, &HeadSettings { c: C, ..HeadSettings::default() }, &rows)?;

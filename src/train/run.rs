@@ -1,7 +1,7 @@
 //! A training run: from labelled articles and marked pages to a model.
 //!
-//! Topic and stance share one vector of an article, but each leans on its blocks in its own way (`TOPIC_WEIGHTS`,
-//! `STANCE_WEIGHTS`): the solver sees the values scaled and gives weights for the values as they are, which is the same as a
+//! Topic and stance share one vector of an article, but each leans on its blocks in its own way (`TOPIC`,
+//! `STANCE`): the solver sees the values scaled and gives weights for the values as they are, which is the same as a
 //! penalty of its own for each block, and costs nothing when serving. The lead of an article can be a row of its own
 //! (`Leads`).
 //!
@@ -157,34 +157,47 @@ const EDGE_WORDS: usize = 50;
 /// The blocks that every article's vector has: the first of [`WEIGHTS`].
 const ALWAYS: usize = 3;
 
-/// How much the topic head leans on each block: a weight is more regularised the less its block has of the vector. What
-/// a text is about is told best by its own words, and by what stands beside states.
-const TOPIC_WEIGHTS: BlockWeights = [
-    ("word", 1.0),
-    ("ngram", 1.0),
-    ("title_ngram", 0.5),
-    ("own_word", 0.0),
-    ("own_bigram", 0.0),
-    ("edge_word", 0.0),
-    ("quoted_word", 0.0),
-    ("concept", 0.0),
-    ("relation", 0.25),
-];
+/// What a head leans on.
+struct Leaning {
+    /// How much on each block: a weight is more regularised the less its block has of the vector.
+    blocks: BlockWeights,
+    /// Whether on terms that labels differ in more than on others: see [`super::relevance`].
+    by_relevance: bool,
+}
 
-/// How much the stance head leans on each block. What the source says itself counts for more than what it quotes, and most where it begins and
-/// ends; of whom it speaks tells another corpus's stances and not these. Words of praise and blame are rare and many: concepts carry them from the
-/// corpus to texts that use others.
-const STANCE_WEIGHTS: BlockWeights = [
-    ("word", 0.0),
-    ("ngram", 1.0),
-    ("title_ngram", 0.5),
-    ("own_word", 1.0),
-    ("own_bigram", 1.0),
-    ("edge_word", 0.75),
-    ("quoted_word", 0.5),
-    ("concept", 1.25),
-    ("relation", 0.0),
-];
+/// What a text is about is told best by its own words, and by what stands beside states.
+const TOPIC: Leaning = Leaning {
+    blocks: [
+        ("word", 1.0),
+        ("ngram", 1.0),
+        ("title_ngram", 0.5),
+        ("own_word", 0.0),
+        ("own_bigram", 0.0),
+        ("edge_word", 0.0),
+        ("quoted_word", 0.0),
+        ("concept", 0.0),
+        ("relation", 0.25),
+    ],
+    by_relevance: false,
+};
+
+/// What the source says itself counts for more than what it quotes, and most where it begins and ends; of whom it speaks tells another corpus's
+/// stances and not these. Words of praise and blame are rare and many: concepts carry them from the corpus to texts that use others. Stances have
+/// fewer rows than topics, and differ in fewer words.
+const STANCE: Leaning = Leaning {
+    blocks: [
+        ("word", 0.0),
+        ("ngram", 1.0),
+        ("title_ngram", 0.5),
+        ("own_word", 1.0),
+        ("own_bigram", 2.0),
+        ("edge_word", 0.75),
+        ("quoted_word", 0.5),
+        ("concept", 0.75),
+        ("relation", 0.0),
+    ],
+    by_relevance: true,
+};
 
 /// A trained model, and how it came about.
 #[derive(Debug, Clone)]
@@ -216,15 +229,18 @@ pub fn train(params: &TrainParams, corpus: Corpus, pages: &[MarkedPage], progres
     let data_digest = digest(&corpus, pages, params.lexicon.as_ref());
     let Vectors { space, matrix, has_body, doubt } =
         vectors(params, &corpus, role.as_ref(), blocks(params, has_stances), progress)?;
+    if space.features() == 0 {
+        return Err(CorpusError::Unusable("no word stands in two articles: there is nothing to learn from".into()).into());
+    }
     // From here on labels are enough, and the memory of the texts is wanted for other things.
     let labels = corpus.into_labels();
     check_noise(params, &labels, &has_body)?;
     let heads = Heads { params, labels: &labels, has_body, space: &space, matrix: &matrix, progress };
-    let (topic, fitting) = heads.fit("topic", &TOPIC_WEIGHTS, params.lead_weight, |labels| Some(&*labels.topic))?;
+    let (topic, fitting) = heads.fit("topic", &TOPIC, params.lead_weight, |labels| Some(&*labels.topic))?;
     fittings.push(fitting);
     let mut stance = None;
     if has_stances {
-        let (head, fitting) = heads.fit("stance", &STANCE_WEIGHTS, 0.0, |labels| labels.stance.as_deref())?;
+        let (head, fitting) = heads.fit("stance", &STANCE, 0.0, |labels| labels.stance.as_deref())?;
         fittings.push(fitting);
         stance = Some(head);
     }
@@ -279,7 +295,7 @@ impl Heads<'_> {
     fn fit(
         &self,
         name: &str,
-        weights: &BlockWeights,
+        leaning: &Leaning,
         lead_weight: f32,
         label: impl Fn(&Labels) -> Option<&str>,
     ) -> Result<(Head, Fitting), TrainError> {
@@ -296,7 +312,8 @@ impl Heads<'_> {
             head: name,
             space,
             matrix,
-            scales: &scales(space, weights),
+            scales: &scales(space, &leaning.blocks),
+            by_relevance: leaning.by_relevance,
             targets: chosen.iter().filter_map(|row| target(of(*row)?)).collect(),
             groups: chosen.iter().map(kept_whole).collect(),
             rows: chosen,

@@ -207,7 +207,8 @@ fn predict(
     (rows, fold): (&Rows<'_>, &Fold),
 ) -> Result<(u64, OutOfFold), SolverError> {
     let settings = HeadSettings { c, class_weights, chosen_from: None };
-    let model = rows.solver(params, &settings)?.fit(&rows.data(&fold.kept))?;
+    let scales = rows.scales(&fold.kept)?;
+    let model = rows.solver(params, &settings)?.fit(&rows.data(&fold.kept, &scales))?;
     Ok((model.iterations, rows.predict(&model, &fold.held_out)?))
 }
 

@@ -259,7 +259,8 @@ fn failed_training_says_why_and_leaves_the_old_model() {
     dir.file("latin.csv", b"text,topic\n\xe9t\xe9,x\n").file("column.tsv", "text\tlabel\na\tx\n");
     dir.file("empty.csv", "text,topic\na,\n")
         .file("one.csv", "text,topic\na,x\nb,x\nc,y\n")
-        .file("same.csv", "text,topic\na,x\nb,x\n");
+        .file("same.csv", "text,topic\na,x\nb,x\n")
+        .file("bare.csv", "text,topic\na,x\nb,x\nc,y\nd,y\n");
     dir.file(
         "twice.jsonl",
         "{\"id\": 1, \"text\": \"a\", \"topic\": \"x\"}\n{\"id\": \"1\", \"text\": \"b\", \"topic\": \"y\"}\n",
@@ -277,6 +278,7 @@ fn failed_training_says_why_and_leaves_the_old_model() {
         (vec!["--data", "empty.csv"], "error: empty.csv, line 2, field \"topic\": the label is missing or blank"),
         (vec!["--data", "one.csv"], "error: topic: the label \"y\" has one article only; at least two are needed"),
         (vec!["--data", "same.csv"], "error: topic: every article has the label \"x\"; at least two labels are needed"),
+        (vec!["--data", "bare.csv"], "error: no word stands in two articles: there is nothing to learn from"),
         (
             vec!["--data", "twice.jsonl"],
             "error: twice.jsonl, line 2, field \"id\": the id \"1\" is already in twice.jsonl, line 1",

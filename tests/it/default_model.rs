@@ -125,6 +125,24 @@ fn ten_headlines_around_an_article_change_no_label() {
     }
 }
 
+/// Many collectors deliver an article as one long line.
+#[test]
+fn half_of_the_articles_are_told_alike_as_a_single_line() {
+    let classifier = classifier();
+    let articles = corpus::read(&super::corpus::files("articles"), &FieldNames::default()).unwrap();
+    let (mut changed, mut told) = (Vec::new(), 0);
+    for article in articles.iter().filter(|article| article.text.contains('\n')).step_by(2) {
+        let line = classify(&classifier, &article.title, &article.text.replace('\n', " "));
+        let paragraphs = classify(&classifier, &article.title, &article.text);
+        let labels = |answer: &Answer| (answer.topic.label.clone(), answer.stance.as_ref().map(|stance| stance.label.clone()));
+        if labels(&line) != labels(&paragraphs) || line.passages.iter().any(|passage| passage.is_noise) {
+            changed.push(&article.id);
+        }
+        told += 1;
+    }
+    assert!(told >= 2000 && changed.len() * 100 <= told, "{} of {told}: {changed:?}", changed.len());
+}
+
 #[test]
 fn a_page_whose_topic_stands_in_its_ticker_alone_is_noise_and_says_so() {
     let classifier = classifier();
