@@ -40,8 +40,8 @@ pub struct Counting {
 pub struct Shown<'a> {
     /// The document; nothing is only recorded.
     pub document: Option<&'a Document<'a>>,
-    /// A part of it that is not counted, but recorded.
-    pub lead: Option<Document<'a>>,
+    /// Parts of it that are not counted, but recorded where the document is, a place for each.
+    pub parts: Vec<Option<Document<'a>>>,
 }
 
 /// Shards for threads to count with, as many as are ever needed at once.
@@ -235,7 +235,7 @@ impl Shard {
     ) -> bool {
         let mut has_room = true;
         let mut numbers = first..;
-        for Shown { document, lead } in shown {
+        for Shown { document, parts } in shown {
             let Some(document) = document else {
                 record.iter_mut().for_each(|record| record.push_none());
                 continue;
@@ -251,10 +251,12 @@ impl Shard {
                     }
                 }
             });
-            match (lead, &mut record) {
-                (Some(lead), Some(_)) => has_room &= self.read(counted, lead, record.as_deref_mut(), |_, _| {}),
-                (None, Some(record)) => record.push_none(),
-                (_, None) => {}
+            for part in parts {
+                match (part, &mut record) {
+                    (Some(part), Some(_)) => has_room &= self.read(counted, part, record.as_deref_mut(), |_, _| {}),
+                    (None, Some(record)) => record.push_none(),
+                    (_, None) => {}
+                }
             }
         }
         has_room
@@ -383,7 +385,7 @@ impl Counting {
         });
     }
 
-    /// Whether documents are recorded, and their leads with them: not any more where that would take too much memory.
+    /// Whether documents are recorded, and their parts with them: not any more where that would take too much memory.
     #[must_use]
     pub fn is_recording(&self) -> bool {
         self.pieces.is_some()

@@ -69,6 +69,9 @@ impl Segment<'_> {
     }
 }
 
+/// Sentences that one [half](Document::halves) has before the other has its turn.
+const TURN: usize = 2;
+
 /// What is classified as a whole: some text, and terms that tell its shape.
 #[derive(Debug, Clone, Default)]
 pub struct Document<'a> {
@@ -121,6 +124,26 @@ impl<'a> Document<'a> {
         (read > words).then(|| Self { segments, shape: self.shape.clone() })
     }
 
+    /// The sentences of the document in two halves, [`TURN`] in turn for each; the title stands with the first. Nothing where there are too few for both.
+    #[must_use]
+    pub fn halves(&self) -> Option<[Self; 2]> {
+        let mut halves = [Self::default(), Self::default()];
+        let mut turns = (0..2).cycle().flat_map(|half| [half; TURN]);
+        for segment in &self.segments {
+            if segment.origin == Origin::Title {
+                halves[0].segments.push(segment.clone());
+                continue;
+            }
+            let mut begin = segment.begin;
+            for (text, half) in reading::sentences(segment.text).zip(turns.by_ref()) {
+                halves[half].segments.push(Segment { text, begin, ..segment.clone() });
+                begin += text.len();
+            }
+        }
+        let has_text = |half: &Self| half.segments.iter().any(|segment| segment.origin == Origin::Text);
+        halves.iter().all(has_text).then_some(halves)
+    }
+
     /// The document of a single passage of a page.
     #[must_use]
     pub fn passage(text: &'a str, range: Range<usize>) -> Self {
@@ -170,5 +193,19 @@ mod tests {
         assert_eq!(texts(4), Some(vec!["Le titre", "Un deux, trois", "Quatre"]));
         assert_eq!(texts(5), None);
         assert_eq!(document.lead(4).unwrap().segments[2].begin, 16);
+    }
+
+    #[test]
+    fn halves_take_two_sentences_in_turn() {
+        let text = "Un. Deux ! Trois.\nQuatre. Cinq. Six.";
+        let document = Document::article("Le titre. Oui.", text, [0..17, 18..text.len()]);
+        let halves = document.halves().unwrap();
+        let texts = halves.each_ref().map(|half| half.segments.iter().map(|segment| segment.text).collect::<Vec<_>>());
+        assert_eq!(texts, [vec!["Le titre. Oui.", "Un.", " Deux !", " Cinq.", " Six."], vec![" Trois.", "Quatre."]]);
+        for segment in halves.iter().flat_map(|half| &half.segments).filter(|segment| segment.origin == Origin::Text) {
+            assert_eq!(&text[segment.begin..][..segment.text.len()], segment.text);
+        }
+        assert!(Document::passage("Un. Deux.", 0..9).halves().is_none());
+        assert!(Document::article("Le titre", "", []).halves().is_none());
     }
 }

@@ -263,6 +263,14 @@ fn stem(word: &str) -> Option<&str> {
     Some(word.char_indices().nth(STEM).map_or(word, |(end, _)| &word[..end]))
 }
 
+/// The sentences of `text`: each ends behind a mark that ends one, where a blank follows.
+pub(super) fn sentences(text: &str) -> impl Iterator<Item = &str> {
+    let is_followed = |end: &usize| text[*end..].starts_with(char::is_whitespace);
+    let ends = text.match_indices(SENTENCE_END).map(|(at, mark)| at + mark.len()).filter(is_followed);
+    let mut begin = 0;
+    ends.chain([text.len()]).map(move |end| &text[std::mem::replace(&mut begin, end)..end])
+}
+
 /// Whether a sentence ends in what stands between two words, and whether the second is quoted where the first was `quoted`.
 #[must_use]
 pub fn between(text: &str, quoted: bool) -> (bool, bool) {
@@ -304,6 +312,13 @@ mod tests {
             reading.tokens()[range],
             [Token { word: 0, begins_sentence: false, quoted: false, capitalised: true, named: false }]
         );
+    }
+
+    #[test]
+    fn a_sentence_ends_where_a_blank_follows() {
+        let of = |text| sentences(text).collect::<Vec<_>>();
+        assert_eq!(of("Il a 1.5 million. Non ! « Si… » dit-il"), ["Il a 1.5 million.", " Non !", " « Si…", " » dit-il"]);
+        assert_eq!(of("Un."), ["Un."]);
     }
 
     #[test]

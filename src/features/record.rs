@@ -138,7 +138,7 @@ impl Recorded<'_> {
             for _ in 0..self.number() {
                 let number = self.number();
                 let count = if number & COUNT_FOLLOWS == 0 { 1 } else { self.number() };
-                // What only a lead has was never counted.
+                // What only a part has was never counted.
                 let id = self.new_ids[block].get((number & !COUNT_FOLLOWS) as usize);
                 self.terms.extend(id.filter(|id| **id != NOT_KEPT).map(|id| (*id, count)));
             }
