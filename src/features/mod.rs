@@ -124,7 +124,7 @@ impl<'a> Document<'a> {
         (read > words).then(|| Self { segments, shape: self.shape.clone() })
     }
 
-    /// The sentences of the document in two halves, [`TURN`] in turn for each; the title stands with the first. Nothing where there are too few for both.
+    /// The sentences of the document in two halves, two in turn for each; the title stands with the first. Nothing where there are too few for both.
     #[must_use]
     pub fn halves(&self) -> Option<[Self; 2]> {
         let mut halves = [Self::default(), Self::default()];

@@ -67,7 +67,7 @@ pub(super) struct Rows<'a> {
     pub(super) matrix: &'a SparseMatrix,
     /// What the columns are multiplied by, which changes their penalty alone; none where empty.
     pub(super) scales: &'a [f64],
-    /// Whether columns are scaled by their [relevance](super::relevance) as well.
+    /// Whether columns are scaled by their [relevance] as well.
     pub(super) by_relevance: bool,
     /// The rows of the matrix that have a label.
     pub(super) rows: Vec<usize>,
