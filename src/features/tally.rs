@@ -4,7 +4,7 @@
 //! once, when it is first met, and the expansion (ids of n-grams, concepts and the word itself, block by block) is kept under
 //! the word's number. A document's terms are then counted word by word: each of its different words adds the number
 //! of its occurrences to the counts of its terms. In a fitted space nothing is hashed but the words and the numbers of pairs of them, and no string is made, but for
-//! the terms of a passage's shape.
+//! the terms of a passage's shape that hold its words.
 //!
 //! What a term's id is, [`Terms`] says: a fitted space knows its own terms and no others, a space being fitted numbers what
 //! it meets. [`Space::read`](super::Space::read) tells the same terms with the places where they stand; a test holds the

@@ -3,7 +3,8 @@
 //! Most of an article's n-grams and words are as frequent with one label as with another. The penalty treats them like those that are not, and a head
 //! that has few rows for many columns learns a little from each, which holds for its writers alone. So the solver is shown larger values of the terms that
 //! labels differ in. The relevance of a term is the greatest distance from their mean of ln p(c), over the labels c, with
-//! p(c) = (df(c) + 1) / (n(c) + 2): in df(c) of the n(c) rows of the label it stands. The column is scaled by (relevance + [`FLOOR`])^[`POWER`].
+//! p(c) = (df(c) + 1) / (n(c) + 1/p): in df(c) of the n(c) rows of the label it stands, and in the share p of all rows (one of two more than there are), so that a label with
+//! few rows and without the term tells little. The column is scaled by (relevance + [`FLOOR`])^[`POWER`].
 //! Wang & Manning (Baselines and Bigrams, ACL 2012, section 2.3) scale by the log-count ratio of two labels itself; half of its power was best here, and no
 //! worse for several labels.
 //!
@@ -59,7 +60,9 @@ pub(super) fn scales(data: Labelled<'_>, scales: &[f64]) -> io::Result<Vec<f64>>
 
 /// The relevance of a term from the numbers of rows that have it, and of all rows, for each label.
 fn relevance(frequencies: &[u32], counts: &[u32]) -> f64 {
-    let of = |(df, n): (&u32, &u32)| libm::log((f64::from(*df) + 1.0) / (f64::from(*n) + 2.0));
+    let sum = |numbers: &[u32]| numbers.iter().map(|number| f64::from(*number)).sum::<f64>();
+    let rows_for_one = (sum(counts) + 2.0) / (sum(frequencies) + 1.0);
+    let of = |(df, n): (&u32, &u32)| libm::log((f64::from(*df) + 1.0) / (f64::from(*n) + rows_for_one));
     let logs = || frequencies.iter().zip(counts).map(of);
     #[expect(clippy::cast_precision_loss, reason = "a head has few labels")]
     let mean = logs().sum::<f64>() / counts.len() as f64;
@@ -69,9 +72,8 @@ fn relevance(frequencies: &[u32], counts: &[u32]) -> f64 {
 /// For each column the number of rows that have it, for each label.
 fn document_frequencies(data: Labelled<'_>, scales: &[f64]) -> io::Result<Vec<u32>> {
     let Labelled { matrix, rows, labels } = data;
-    let zeros = || vec![0; scales.len() * labels];
     let count = |rows: &[(usize, usize)]| {
-        let (mut cursor, mut frequencies) = (matrix.cursor(), zeros());
+        let (mut cursor, mut frequencies) = (matrix.cursor(), vec![0; scales.len() * labels]);
         for (row, label) in rows {
             for segment in cursor.row(*row)?.segments().filter(|segment| scales[segment.first] != 0.0) {
                 segment.terms().for_each(|(column, _)| frequencies[column * labels + label] += 1);
@@ -84,7 +86,7 @@ fn document_frequencies(data: Labelled<'_>, scales: &[f64]) -> io::Result<Vec<u3
         Ok(left)
     };
     let parts = rows.len().div_ceil(rayon::current_num_threads()).max(ROWS);
-    rows.par_chunks(parts).map(count).try_reduce(zeros, add)
+    rows.par_chunks(parts).map(count).try_reduce_with(add).unwrap_or_else(|| Ok(vec![0; scales.len() * labels]))
 }
 
 /// The sums of the squares of all values, with the one scales and with the others.
@@ -113,8 +115,10 @@ mod tests {
         assert!(relevance(&[1, 1], &[2, 2]).abs() < 1e-15);
         // 3/4 and 1/4: half of ln 3 from their mean.
         assert!((relevance(&[2, 0], &[2, 2]) - 3.0_f64.ln() / 2.0).abs() < 1e-15);
-        // 1/2, 1/2 and 1/8 (no row of six): two thirds of ln 4 from their mean, on the other side.
-        assert!((relevance(&[1, 1, 0], &[2, 2, 6]) - 4.0_f64.ln() * 2.0 / 3.0).abs() < 1e-15);
+        // One of four: 2/6, 2/6 and 1/10 (no row of six), two thirds of ln 10/3 from their mean, on the other side.
+        assert!((relevance(&[1, 1, 0], &[2, 2, 6]) - (10.0_f64 / 3.0).ln() * 2.0 / 3.0).abs() < 1e-15);
+        // That a term of one in a hundred rows is in none of twenty says nothing; that it is in half of them, where it is in a quarter of the others, does.
+        assert!(relevance(&[0, 20], &[20, 2000]) < 0.1 && relevance(&[10, 500], &[20, 2000]) > 0.25);
     }
 
     #[test]
@@ -132,9 +136,9 @@ mod tests {
         assert!((same[0] - 1.0).abs() < 1e-12 && (same[1] - 0.5).abs() < 1e-12 && same[3] == 0.0, "{same:?}");
         let rows = [(0, 0), (1, 0), (2, 1)];
         let found = scales(Labelled { rows: &rows, ..data }, &given).unwrap();
-        // By hand: p of column 0 is 3/4 and 2/3, of column 1 3/4 and 1/3, of column 2 1/4 and 2/3.
+        // By hand, 1/p being 5/4, 5/3 and 5/2: p of column 0 is 12/13 and 8/9, of column 1 9/11 and 3/8, of column 2 2/9 and 4/7.
         let by = |left: f64, right: f64| ((left / right).ln().abs() / 2.0 + 0.05).sqrt();
-        let raw = [by(0.75, 2.0 / 3.0), 0.5 * by(0.75, 1.0 / 3.0), by(0.25, 2.0 / 3.0)];
+        let raw = [by(12.0 / 13.0, 8.0 / 9.0), 0.5 * by(9.0 / 11.0, 3.0 / 8.0), by(2.0 / 9.0, 4.0 / 7.0)];
         let square = |scales: &[f64]| 3.0 * scales[0].powi(2) + 2.0 * (2.0 * scales[1]).powi(2) + (3.0 * scales[2]).powi(2);
         let factor = (square(&given) / square(&raw)).sqrt();
         assert!(found.iter().zip(raw).all(|(found, raw)| (found - factor * raw).abs() < 1e-12), "{found:?}");

@@ -235,12 +235,17 @@ pub fn train(params: &TrainParams, corpus: Corpus, pages: &[MarkedPage], progres
     let parts = Parts { leads: params.lead_weight > 0.0, halves: has_stances };
     let Vectors { space, matrix, has_body, doubt } =
         vectors(params, &corpus, role.as_ref(), (blocks(params, has_stances), parts), progress)?;
-    if space.features() == 0 {
-        return Err(CorpusError::Unusable("no word stands in two articles: there is nothing to learn from".into()).into());
-    }
     // From here on labels are enough, and the memory of the texts is wanted for other things.
     let labels = corpus.into_labels();
     check_noise(params, &labels, &has_body)?;
+    if space.features() == 0 {
+        let why = if has_body.contains(&true) {
+            "no word stands in two articles"
+        } else {
+            "the role head takes every passage for noise"
+        };
+        return Err(CorpusError::Unusable(format!("{why}: there is nothing to learn from")).into());
+    }
     let extract = |nth, weight| Extract { weight, first: nth * labels.len() };
     let leads: Vec<Extract> = parts.leads.then(|| extract(1, params.lead_weight)).into_iter().collect();
     let halves = [1, 2].map(|half| extract(leads.len() + half, HALF_WEIGHT)).to_vec();

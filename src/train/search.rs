@@ -17,6 +17,8 @@
 //! share articles to learn from, so that a standard error over them is too small rather than too large (Bengio & Grandvalet 2004); it
 //! is a measure for ties, no test.
 
+use std::borrow::Cow;
+
 use linfa::traits::Fit;
 use ndarray::{Axis, concatenate};
 use rayon::prelude::*;
@@ -187,8 +189,11 @@ pub(super) fn search(
     progress.pieces(&format!("searching settings of the {} head", rows.head), grid.points() * folds.len());
     let points: Vec<(f64, ClassWeights)> =
         grid.class_weights.iter().flat_map(|weights| grid.cs.iter().map(|c| (*c, *weights))).collect();
-    let fits: Vec<((f64, ClassWeights), &Fold)> =
-        points.iter().flat_map(|point| folds.iter().map(|fold| (*point, fold))).collect();
+    let scaled = |fold| Ok(Scaled { fold, scales: rows.scales(&fold.kept)? });
+    let scaled: Result<Vec<Scaled<'_>>, SolverError> = folds.iter().map(scaled).collect();
+    let scaled = scaled.map_err(|source| rows.unsolved(params, source))?;
+    let fits: Vec<((f64, ClassWeights), &Scaled<'_>)> =
+        points.iter().flat_map(|point| scaled.iter().map(|fold| (*point, fold))).collect();
     let predicted: Vec<(u64, OutOfFold)> = params
         .try_each(&fits, |(point, fold)| predict(params, *point, (rows, fold)).inspect(|_| progress.advance()))
         .map_err(|source| rows.unsolved(params, source))?;
@@ -200,15 +205,20 @@ pub(super) fn search(
     Ok(Search { iterations, folds: folds.len(), ..choose(&points, &scores) })
 }
 
+/// A fold, and what the columns are multiplied by where it is fitted on.
+struct Scaled<'a> {
+    fold: &'a Fold,
+    scales: Cow<'a, [f64]>,
+}
+
 /// Fits a point on one fold, and predicts what it holds out; with the iterations that it took.
 fn predict(
     params: &TrainParams,
     (c, class_weights): (f64, ClassWeights),
-    (rows, fold): (&Rows<'_>, &Fold),
+    (rows, Scaled { fold, scales }): (&Rows<'_>, &Scaled<'_>),
 ) -> Result<(u64, OutOfFold), SolverError> {
     let settings = HeadSettings { c, class_weights, chosen_from: None };
-    let scales = rows.scales(&fold.kept)?;
-    let model = rows.solver(params, &settings)?.fit(&rows.data(&fold.kept, &scales))?;
+    let model = rows.solver(params, &settings)?.fit(&rows.data(&fold.kept, scales))?;
     Ok((model.iterations, rows.predict(&model, &fold.held_out)?))
 }
 

@@ -41,7 +41,7 @@ impl Parts {
     /// The parts of the article `document`, in the order of their rows.
     fn of<'a>(self, document: &Document<'a>, has_stance: bool) -> Vec<Option<Document<'a>>> {
         let leads = self.leads.then(|| document.lead(LEAD_WORDS));
-        let halves = self.halves.then(|| match document.halves().filter(|_| has_stance) {
+        let halves = self.halves.then(|| match has_stance.then(|| document.halves()).flatten() {
             Some(halves) => halves.map(Some),
             None => [None, None],
         });
