@@ -386,6 +386,7 @@ fn own(form: &Form, terms: &mut ShapeTerms) {
     terms.push(DIGITS, share(form.digits, form.characters));
     (0..MARKS.len()).filter(|mark| form.marks & 1 << mark != 0).for_each(|mark| terms.push(MARK, mark));
 }
+
 /// Bits of [`MARKS`], and of what these are told by.
 const BAR: u16 = 1 << 0;
 const AT: u16 = 1 << 1;

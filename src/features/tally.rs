@@ -347,20 +347,11 @@ impl Tally {
         let ids = &mut numbered[block];
         ids.resize(shape::NUMBERS, UNSEEN);
         for term in shape.iter() {
-            let mut look_up = || terms.id(block, term.name()).unwrap_or(NONE);
             let id = match term {
-                ShapeTerm::Open(_) => look_up(),
-                ShapeTerm::Numbered(number) => {
-                    let id = &mut ids[usize::from(number)];
-                    if *id == UNSEEN {
-                        *id = look_up();
-                    }
-                    *id
-                }
+                ShapeTerm::Open(name) => terms.id(block, name),
+                ShapeTerm::Numbered(number) => known(&mut ids[usize::from(number)], || terms.id(block, term.name())),
             };
-            if id != NONE {
-                add_one(counts, found, (id, terms.len(block)));
-            }
+            id.into_iter().for_each(|id| add_one(counts, found, (id, terms.len(block))));
         }
     }
 
@@ -390,12 +381,8 @@ impl Tally {
                     if !field.reads(standing) {
                         return;
                     }
-                    if ids[relation] == UNSEEN {
-                        ids[relation] = terms.id(block, &lexicon.relations()[relation]).unwrap_or(NONE);
-                    }
-                    if ids[relation] != NONE {
-                        add_one(counts, found, (ids[relation], terms.len(block)));
-                    }
+                    let id = known(&mut ids[relation], || terms.id(block, &lexicon.relations()[relation]));
+                    id.into_iter().for_each(|id| add_one(counts, found, (id, terms.len(block))));
                 });
             }
         }
@@ -419,6 +406,14 @@ impl Walk {
         *self = Self { before: before + 1, from: from - 1 };
         Standing { quoted: token.quoted, named: token.named, is_title: part.is_title, before, from }
     }
+}
+
+/// The id of a term that is kept under a number, looked up where it was [`UNSEEN`].
+fn known(id: &mut u32, look_up: impl FnOnce() -> Option<u32>) -> Option<u32> {
+    if *id == UNSEEN {
+        *id = look_up().unwrap_or(NONE);
+    }
+    (*id != NONE).then_some(*id)
 }
 
 /// Makes room for so many counts.

@@ -246,15 +246,15 @@ pub fn train(params: &TrainParams, corpus: Corpus, pages: &[MarkedPage], progres
         };
         return Err(CorpusError::Unusable(format!("{why}: there is nothing to learn from")).into());
     }
-    let extract = |nth, weight| Extract { weight, first: nth * labels.len() };
-    let leads: Vec<Extract> = parts.leads.then(|| extract(1, params.lead_weight)).into_iter().collect();
-    let halves = [1, 2].map(|half| extract(leads.len() + half, HALF_WEIGHT)).to_vec();
+    let leads = parts.first_lead(labels.len()).map(|first| Extract { weight: params.lead_weight, first });
+    let halves = parts.first_halves(labels.len()).map(|firsts| firsts.map(|first| Extract { weight: HALF_WEIGHT, first }));
     let heads = Heads { params, labels: &labels, has_body, space: &space, matrix: &matrix, progress };
-    let (topic, fitting) = heads.fit("topic", &TOPIC, leads, |labels| Some(&*labels.topic))?;
+    let (topic, fitting) = heads.fit("topic", &TOPIC, leads.into_iter().collect(), |labels| Some(&*labels.topic))?;
     fittings.push(fitting);
     let mut stance = None;
     if has_stances {
-        let (head, fitting) = heads.fit("stance", &STANCE, halves, |labels| labels.stance.as_deref())?;
+        let (head, fitting) =
+            heads.fit("stance", &STANCE, halves.into_iter().flatten().collect(), |labels| labels.stance.as_deref())?;
         fittings.push(fitting);
         stance = Some(head);
     }

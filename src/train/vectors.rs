@@ -33,19 +33,30 @@ pub(super) struct Parts {
 }
 
 impl Parts {
+    /// No parts.
+    const NONE: Self = Self { leads: false, halves: false };
+
     /// How many rows an article gets for its parts.
     fn count(self) -> usize {
         usize::from(self.leads) + 2 * usize::from(self.halves)
     }
 
-    /// The parts of the article `document`, in the order of their rows.
-    fn of<'a>(self, document: &Document<'a>, has_stance: bool) -> Vec<Option<Document<'a>>> {
-        let leads = self.leads.then(|| document.lead(LEAD_WORDS));
-        let halves = self.halves.then(|| match has_stance.then(|| document.halves()).flatten() {
-            Some(halves) => halves.map(Some),
-            None => [None, None],
-        });
-        leads.into_iter().chain(halves.into_iter().flatten()).collect()
+    /// The row of the first lead in the matrix of so many articles, where there are leads.
+    pub(super) fn first_lead(self, articles: usize) -> Option<usize> {
+        self.leads.then_some(articles)
+    }
+
+    /// The rows of the first halves of either kind, where there are halves; they come behind the leads.
+    pub(super) fn first_halves(self, articles: usize) -> Option<[usize; 2]> {
+        self.halves.then(|| [1, 2].map(|half| (usize::from(self.leads) + half) * articles))
+    }
+
+    /// An article's document with its parts, in the order of their rows.
+    fn shown<'a>(self, document: Option<&'a Document<'a>>, has_stance: bool) -> Shown<'a> {
+        let lead = self.leads.then(|| document.and_then(|document| document.lead(LEAD_WORDS)));
+        let halves = document.filter(|_| self.halves && has_stance).and_then(Document::halves);
+        let halves = self.halves.then(|| halves.map_or([None, None], |halves| halves.map(Some)));
+        Shown { document, parts: lead.into_iter().chain(halves.into_iter().flatten()).collect() }
     }
 }
 
@@ -135,12 +146,9 @@ fn make(
         let judged = judge(&articles, role);
         let first = bodies.ends.len();
         judged.iter().for_each(|(is_body, _)| bodies.push(is_body));
-        let is_recording = counting.is_recording();
-        let shown = judged.par_iter().enumerate().map(|(at, (_, document))| {
-            let document = document.as_ref();
-            let parts = document.filter(|_| is_recording).map(|document| parts.of(document, has_stance(first + at)));
-            Shown { document, parts: parts.unwrap_or_default() }
-        });
+        let recorded = if counting.is_recording() { parts } else { Parts::NONE };
+        let judged = judged.par_iter().enumerate();
+        let shown = judged.map(|(at, (_, document))| recorded.shown(document.as_ref(), has_stance(first + at)));
         counting.add(&shown.collect::<Vec<_>>())?;
         waiting.advance();
     }
@@ -223,11 +231,13 @@ impl Maker<'_> {
         with_scratch(&self.scratch, |scratch| {
             let Share { mut rows, mut parts, mut taken } = self.share();
             for (has_stance, document) in documents {
-                let document = document.as_ref();
-                scratch.push(self.space, document, &mut rows, |read, block, terms| taken.extend(self.census(read, block, terms)));
-                let of = document.map(|document| self.parts.of(document, *has_stance)).unwrap_or_default();
-                let mut of = of.iter().map(Option::as_ref);
-                parts.iter_mut().for_each(|rows| scratch.push(self.space, of.next().flatten(), rows, |_, _, _| {}));
+                let shown = self.parts.shown(document.as_ref(), *has_stance);
+                scratch.push(self.space, shown.document, &mut rows, |read, block, terms| {
+                    taken.extend(self.census(read, block, terms));
+                });
+                for (rows, part) in parts.iter_mut().zip(&shown.parts) {
+                    scratch.push(self.space, part.as_ref(), rows, |_, _, _| {});
+                }
             }
             Share { rows, parts, taken }
         })

@@ -62,6 +62,11 @@ fn classify(classifier: &Classifier, title: &str, text: &str) -> Answer {
     classifier.classify(Article { title, text }, &Options::default()).unwrap()
 }
 
+/// Topic and stance.
+fn labels(answer: &Answer) -> (&str, Option<&str>) {
+    (&answer.topic.label, answer.stance.as_ref().map(|stance| stance.label.as_str()))
+}
+
 /// Headlines of the corpus that by themselves speak of the topics.
 fn topical_headlines(classifier: &Classifier) -> Vec<String> {
     let pages = pages::read(&super::corpus::files("pages")).unwrap();
@@ -115,8 +120,6 @@ fn ten_headlines_around_an_article_change_no_label() {
             let page = [first, &ticker, second].concat().join("\n");
             let alone = classify(&classifier, &article.title, &article.text);
             let among = classify(&classifier, &article.title, &page);
-            let labels =
-                |answer: &Answer| (answer.topic.label.clone(), answer.stance.as_ref().map(|stance| stance.label.clone()));
             if labels(&alone) != labels(&among) {
                 changed.push(&article.id);
             }
@@ -134,7 +137,6 @@ fn half_of_the_articles_are_told_alike_as_a_single_line() {
     for article in articles.iter().filter(|article| article.text.contains('\n')).step_by(2) {
         let line = classify(&classifier, &article.title, &article.text.replace('\n', " "));
         let paragraphs = classify(&classifier, &article.title, &article.text);
-        let labels = |answer: &Answer| (answer.topic.label.clone(), answer.stance.as_ref().map(|stance| stance.label.clone()));
         if labels(&line) != labels(&paragraphs) || line.passages.iter().any(|passage| passage.is_noise) {
             changed.push(&article.id);
         }
