@@ -145,8 +145,12 @@ pub(super) fn run(args: &TrainArgs) -> anyhow::Result<()> {
     ensure!(folder.is_none_or(|folder| folder.is_dir()), "--out {}: there is no such folder", args.out.display());
     let temporary = args.temporary_folder.as_deref().or(folder).unwrap_or(Path::new("."));
     ensure!(temporary.is_dir(), "--temporary-folder {}: there is no such folder", temporary.display());
-    // Before anything uses threads, reading a model among it.
-    rayon::ThreadPoolBuilder::new().num_threads(args.threads.into()).build_global().context("--threads")?;
+    let threads = rayon::ThreadPoolBuilder::new().num_threads(args.threads.into()).build().context("--threads")?;
+    // From one of them: each of thousands of short loops would otherwise wake one up and wait for it, even where there is only one.
+    threads.install(|| train(args, max_features, temporary))
+}
+
+fn train(args: &TrainArgs, max_features: [usize; 3], temporary: &Path) -> anyhow::Result<()> {
     let params = TrainParams {
         name: args.name.clone(),
         noise_label: args.noise_label.clone(),

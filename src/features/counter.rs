@@ -360,17 +360,15 @@ impl Counting {
         let next = AtomicUsize::new(0);
         let count = |_| {
             let mut shard = lock(shards).take(configs.len());
-            let mut recorded = Vec::new();
+            let (mut recorded, mut draft) = (Vec::new(), Piece::default());
             // Each shard meets its documents in their order: the first that has a term is the first that it meets.
             let mine = std::iter::repeat_with(|| next.fetch_add(1, Ordering::Relaxed));
             for (at, (first, shown)) in mine.map_while(|at| Some((at, work.get(at)?))) {
-                let mut piece = goes_on().then(Piece::default);
-                let has_room = shard.count(&counted, *first, shown, piece.as_mut());
-                if let Some(piece) = &mut piece {
-                    piece.close();
-                    recorded_bytes.fetch_add(piece.bytes(), Ordering::Relaxed);
-                }
-                recorded.push((at, piece.filter(|_| has_room).map(|piece| (shard.number, piece))));
+                draft.clear();
+                let records = goes_on();
+                let has_room = shard.count(&counted, *first, shown, records.then_some(&mut draft));
+                recorded_bytes.fetch_add(draft.bytes(), Ordering::Relaxed);
+                recorded.push((at, (records && has_room).then(|| (shard.number, draft.clone()))));
             }
             lock(shards).free.push(shard);
             recorded

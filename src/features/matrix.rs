@@ -123,6 +123,12 @@ pub const SPAN: usize = 1 << 16;
 const WINDOW: usize = 1 << 20;
 
 impl PackedRows {
+    /// No rows, with room for so many bytes of them.
+    #[must_use]
+    pub fn with_room(bytes: usize) -> Self {
+        Self { bytes: Vec::with_capacity(bytes), ..Self::default() }
+    }
+
     /// Adds the row of a document in `space`; an empty one where there is no document.
     ///
     /// # Panics

@@ -5,6 +5,7 @@
 
 use rayon::prelude::*;
 
+use super::matrix::Id;
 use super::{Space, TermCounts};
 
 /// The most bytes that a recording takes, give or take a piece for each thread; it can be larger than the vectors, where few of many terms become features.
@@ -23,7 +24,7 @@ const NO_DOCUMENT: u32 = u32::MAX;
 const COUNT_FOLLOWS: u32 = 1 << 31;
 
 /// Some documents, one behind the other: the number of words, then for each block the number of terms and these.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Piece {
     numbers: Vec<u32>,
 }
@@ -73,9 +74,9 @@ impl Piece {
         terms.iter().all(|(id, _)| *id < COUNT_FOLLOWS)
     }
 
-    /// Gives back what is not needed.
-    pub(super) fn close(&mut self) {
-        self.numbers.shrink_to_fit();
+    /// Forgets the documents and keeps the room, which a copy does not have.
+    pub(super) fn clear(&mut self) {
+        self.numbers.clear();
     }
 
     /// Bytes that it takes.
@@ -119,6 +120,12 @@ impl Recording {
 }
 
 impl Recorded<'_> {
+    /// Bytes that the rows of all that is left to read take, or a few more.
+    #[must_use]
+    pub fn row_bytes(&self) -> usize {
+        self.rest.len() * size_of::<Id>() + self.rest.len() / 8
+    }
+
     /// Whether all was read.
     #[must_use]
     pub fn is_at_end(&self) -> bool {
@@ -135,13 +142,16 @@ impl Recorded<'_> {
         }
         for block in 0..self.new_ids.len() {
             self.terms.clear();
-            for _ in 0..self.number() {
-                let number = self.number();
-                let count = if number & COUNT_FOLLOWS == 0 { 1 } else { self.number() };
+            let (terms, new_ids) = (self.number(), &self.new_ids[block]);
+            let mut numbers = self.rest.iter();
+            for _ in 0..terms {
+                let Some(number) = numbers.next() else { break };
+                let count = if number & COUNT_FOLLOWS == 0 { 1 } else { numbers.next().copied().unwrap_or(1) };
                 // What only a part has was never counted.
-                let id = self.new_ids[block].get((number & !COUNT_FOLLOWS) as usize);
+                let id = new_ids.get((number & !COUNT_FOLLOWS) as usize);
                 self.terms.extend(id.filter(|id| **id != NOT_KEPT).map(|id| (*id, count)));
             }
+            self.rest = numbers.as_slice();
             counts.push(self.space, block, &self.terms);
             found(words as usize, block, &self.terms);
         }

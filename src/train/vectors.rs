@@ -215,6 +215,9 @@ impl Maker<'_> {
 
     fn recorded(&self, mut piece: Recorded<'_>) -> Share {
         let (mut share, mut counts) = (self.share(), TermCounts::default());
+        if share.parts.is_empty() {
+            share.rows = PackedRows::with_room(piece.row_bytes());
+        }
         while !piece.is_at_end() {
             let has = piece.next(&mut counts, |read, block, terms| share.taken.extend(self.census(read, block, terms)));
             share.rows.push(self.space, has.then_some(&counts));
