@@ -27,9 +27,6 @@ const DECREASE: f64 = 1e-4;
 /// The share of the slope that may be left after a step.
 const CURVATURE: f64 = 0.9;
 
-/// Values that differ by a smaller share are taken to be equal.
-const ROUNDING: f64 = 1e-12;
-
 /// How much a step must bend the gradient, beside the lengths of both, to say more than single precision's rounding.
 const BENT: f64 = 1e-7;
 
@@ -43,6 +40,17 @@ pub struct Limits {
     pub tolerance: f64,
     /// The most steps.
     pub max_iterations: u64,
+    /// Values that differ by a smaller share are taken to be equal: rounding says no more of them.
+    pub rounding: f64,
+}
+
+/// What a function comes to somewhere.
+#[derive(Debug, Clone, Copy)]
+pub struct Evaluated {
+    /// Its value.
+    pub value: f64,
+    /// The greatest component of the gradient, as the [tolerance](Limits::tolerance) is meant: who changes the variables may mean that of the old ones.
+    pub gradient: f64,
 }
 
 /// Where the search ended.
@@ -67,24 +75,24 @@ struct Step {
     rho: f64,
 }
 
-/// Minimises `evaluate`, which writes the gradient at its first argument into the second and returns the value there. `diagonal` is
+/// Minimises `evaluate`, which writes the gradient at its first argument into the second. `diagonal` is
 /// a guess at the diagonal of the inverse Hessian, right up to a factor.
 pub fn minimise(
     start: Vec<f64>,
     diagonal: &[f64],
     limits: Limits,
-    mut evaluate: impl FnMut(&[f64], &mut [f64]) -> f64,
+    mut evaluate: impl FnMut(&[f64], &mut [f64]) -> Evaluated,
 ) -> Minimum {
     let mut parameters = start;
     let mut gradient = vec![0.0; parameters.len()];
-    let mut value = evaluate(&parameters, &mut gradient);
+    let mut here = evaluate(&parameters, &mut gradient);
     let (mut trial, mut trial_gradient) = (parameters.clone(), gradient.clone());
     let mut history: VecDeque<Step> = VecDeque::with_capacity(HISTORY);
     // Memory for the next step.
     let mut spare: Option<(Vec<f32>, Vec<f32>)> = None;
     let mut iterations = 0;
     let mut short_of_tolerance = None;
-    while max_norm(&gradient) > limits.tolerance {
+    while here.gradient > limits.tolerance {
         if iterations == limits.max_iterations {
             short_of_tolerance = Some("no more iterations were allowed");
             break;
@@ -97,15 +105,16 @@ pub fn minimise(
             step(&mut trial, &parameters, length, &direction);
             let there = evaluate(&trial, &mut trial_gradient);
             let slope_there = dot(&trial_gradient, &direction, |slope, direction| slope * direction);
-            let is_lower = there <= value + DECREASE * length * slope;
-            let is_level = (there - value).abs() <= ROUNDING * value.abs() && slope_there <= (2.0 * DECREASE - 1.0) * slope;
+            let (from, to) = (here.value, there.value);
+            let is_lower = to <= from + DECREASE * length * slope;
+            let is_level = (to - from).abs() <= limits.rounding * from.abs() && slope_there <= (2.0 * DECREASE - 1.0) * slope;
             if !(is_lower || is_level) {
                 high = length;
             } else if slope_there < CURVATURE * slope {
                 low = length;
             } else {
                 found = true;
-                value = there;
+                here = there;
                 break;
             }
             length = if high.is_infinite() {
@@ -114,7 +123,7 @@ pub fn minimise(
                 f64::midpoint(low, high)
             } else {
                 // The minimum of the parabola through what is known: two values and a slope. A value that is no number gives none.
-                let lowest = -0.5 * slope * length * length / (there - value - slope * length);
+                let lowest = -0.5 * slope * length * length / (to - from - slope * length);
                 lowest.max(0.1 * length).min(0.5 * length)
             };
         }
@@ -139,8 +148,7 @@ pub fn minimise(
         std::mem::swap(&mut gradient, &mut trial_gradient);
         iterations += 1;
     }
-    let gradient = max_norm(&gradient);
-    Minimum { parameters, iterations, gradient, short_of_tolerance }
+    Minimum { parameters, iterations, gradient: here.gradient, short_of_tolerance }
 }
 
 /// Where to go: minus the approximate inverse Hessian times the gradient.
@@ -211,7 +219,7 @@ fn norm(of: &[f32]) -> f64 {
 }
 
 /// The greatest component, whatever its sign; infinite where one is no number.
-fn max_norm(of: &[f64]) -> f64 {
+pub(super) fn max_norm(of: &[f64]) -> f64 {
     let size = |component: &f64| if component.is_nan() { f64::INFINITY } else { component.abs() };
     of.par_iter().with_min_len(CHUNK).map(size).reduce(|| 0.0, f64::max)
 }
@@ -239,20 +247,24 @@ fn sum(terms: usize, term: impl Fn(usize) -> f64) -> f64 {
 mod tests {
     use super::*;
 
+    fn evaluated(value: f64, gradient: &[f64]) -> Evaluated {
+        Evaluated { value, gradient: max_norm(gradient) }
+    }
+
     /// A quadratic with curvatures from 1 to 10,000, whose minimum is at (1, 2, 3, …).
-    fn quadratic(at: &[f64], gradient: &mut [f64]) -> f64 {
+    fn quadratic(at: &[f64], gradient: &mut [f64]) -> Evaluated {
         let mut value = 0.0;
-        for (n, (x, slope)) in at.iter().zip(gradient).enumerate() {
+        for (n, (x, slope)) in at.iter().zip(&mut *gradient).enumerate() {
             let (curvature, off) = (f64::powi(10.0, (n % 5) as i32), x - (n + 1) as f64);
             *slope = curvature * off;
             value += 0.5 * curvature * off * off;
         }
-        value
+        evaluated(value, gradient)
     }
 
     #[test]
     fn finds_the_minimum_of_a_quadratic_and_a_good_diagonal_helps() {
-        let limits = Limits { tolerance: 1e-9, max_iterations: 500 };
+        let limits = Limits { tolerance: 1e-9, max_iterations: 500, rounding: 1e-12 };
         let plain = minimise(vec![0.0; 20], &[1.0; 20], limits, quadratic);
         let diagonal: Vec<f64> = (0..20).map(|n| f64::powi(10.0, -(n % 5))).collect();
         let helped = minimise(vec![0.0; 20], &diagonal, limits, quadratic);
@@ -273,9 +285,9 @@ mod tests {
             let (x, y) = (at[0], at[1]);
             gradient[0] = -2.0 * (1.0 - x) - 400.0 * x * (y - x * x);
             gradient[1] = 200.0 * (y - x * x);
-            (1.0 - x) * (1.0 - x) + 100.0 * (y - x * x) * (y - x * x)
+            evaluated((1.0 - x) * (1.0 - x) + 100.0 * (y - x * x) * (y - x * x), gradient)
         };
-        let limits = Limits { tolerance: 1e-8, max_iterations: 200 };
+        let limits = Limits { tolerance: 1e-8, max_iterations: 200, rounding: 1e-12 };
         let found = minimise(vec![-1.2, 1.0], &[1.0, 1.0], limits, rosenbrock);
         assert!(found.short_of_tolerance.is_none());
         assert!((found.parameters[0] - 1.0).abs() < 1e-7 && (found.parameters[1] - 1.0).abs() < 1e-7);
@@ -285,7 +297,7 @@ mod tests {
         // A gradient that is no number is not small, and a value that is none makes nothing smaller.
         let lost = minimise(vec![0.0], &[1.0], limits, |_, gradient| {
             gradient[0] = f64::NAN;
-            0.0
+            evaluated(0.0, gradient)
         });
         assert_eq!(
             (lost.iterations, lost.gradient, lost.short_of_tolerance),
@@ -293,7 +305,7 @@ mod tests {
         );
         let never = minimise(vec![0.0], &[1.0], limits, |_, gradient| {
             gradient[0] = 1.0;
-            f64::NAN
+            evaluated(f64::NAN, gradient)
         });
         assert_eq!(never.short_of_tolerance, Some("no step makes it smaller"));
     }

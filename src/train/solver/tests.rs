@@ -193,6 +193,28 @@ fn any_number_of_threads_gives_the_same_bytes() {
 }
 
 #[test]
+fn single_precision_rounds_less_away_than_any_tolerance_that_it_is_used_for() {
+    let rows = Array2::from_shape_fn((3 * BLOCK_ROWS + 1, 40), |(row, column)| {
+        if (row * 31 + column * 17) % 5 < 2 { ((row + column) % 9) as f64 / 30.0 } else { 0.0 }
+    });
+    let matrix = matrix(&rows);
+    for labels in [2, 3, 12] {
+        let targets = Array1::from_iter((0..rows.nrows()).map(|row| (row * row + row / 7) % labels));
+        let data = DatasetBase::new(SparseRows::all(&matrix), targets);
+        let settings = LogisticParams::new(labels).check().unwrap();
+        let (single, double) = (Loss::<f32>::new(&settings, &data).unwrap(), Loss::<f64>::new(&settings, &data).unwrap());
+        let at: Vec<f64> = (0..single.parameters()).map(|n| (n * 7 % 11) as f64 / 3.1 - 1.5).collect();
+        let mut gradients = [vec![0.0; at.len()], vec![0.0; at.len()]];
+        let losses =
+            (single.evaluate(&at, &mut gradients[0]).unwrap().value, double.evaluate(&at, &mut gradients[1]).unwrap().value);
+        assert!(losses.0 != losses.1 && (losses.0 - losses.1).abs() < 1e-7 * losses.1, "{losses:?}");
+        let largest = gradients[1].iter().fold(0.0, |largest: f64, slope| largest.max(slope.abs()));
+        assert!(largest > 0.01, "{largest}");
+        assert_close(&gradients[0], &gradients[1], SINGLE / 20.0);
+    }
+}
+
+#[test]
 fn stopping_short_is_an_error_that_tells_the_gradient() {
     let error = fit(&rows(), &[0, 1, 0, 2, 2, 1, 0, 2, 0], LogisticParams::new(3).max_iterations(2)).unwrap_err();
     let SolverError::NotConverged { iterations, gradient, tolerance, .. } = error else { panic!("{error}") };
@@ -224,12 +246,20 @@ fn the_gradient_is_that_of_the_loss() {
         let records = SparseRows { scales: &scales, ..SparseRows::all(&matrix) };
         let data = DatasetBase::new(records, targets).with_weights(Array1::from_iter((0..9).map(|row| 1.0 + row as f32)));
         let settings = LogisticParams::new(labels).c(2.0).check().unwrap();
-        let loss = Loss::new(&settings, &data).unwrap();
+        let plain = Loss::<f64>::new(&settings, &data).unwrap();
+        let mut loss = Loss::<f64>::new(&settings, &data).unwrap();
+        loss.centre().unwrap();
         let at: Vec<f64> = (0..loss.parameters()).map(|n| (n * 7 % 5) as f64 / 4.0 - 0.5).collect();
         let evaluate = |at: &[f64]| {
             let mut gradient = vec![0.0; at.len()];
-            (loss.evaluate(at, &mut gradient).unwrap(), gradient)
+            (loss.evaluate(at, &mut gradient).unwrap().value, gradient)
         };
+        // Centred rows are the same rows with other biases, and the tolerance is meant for what they are without.
+        let (centred, split) = (loss.evaluate(&at, &mut vec![0.0; at.len()]).unwrap(), loss.features * loss.width);
+        let uncentred: Vec<f64> = at[..split].iter().copied().chain(loss.biases(&at)).collect();
+        let mut slopes = vec![0.0; at.len()];
+        assert!((plain.evaluate(&uncentred, &mut slopes).unwrap().value - centred.value).abs() < 1e-12);
+        assert!((max_norm(&slopes) - centred.gradient).abs() < 1e-12 && uncentred[split..] != at[split..]);
         for (n, slope) in evaluate(&at).1.iter().enumerate() {
             let moved = |by: f64| {
                 let mut moved = at.clone();
