@@ -48,8 +48,7 @@ static CORPUS: LazyLock<Vec<LabelledArticle>> = LazyLock::new(|| {
 static CLASSIFIER: LazyLock<Classifier> = LazyLock::new(|| Classifier::new(Classifier::built_in_model().unwrap()));
 
 fn main() {
-    rayon::ThreadPoolBuilder::new().num_threads(1).build_global().unwrap();
-    divan::main();
+    rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap().install(divan::main);
 }
 
 fn bytes() -> BytesCount {

@@ -120,7 +120,7 @@ impl Recording {
 }
 
 impl Recorded<'_> {
-    /// Bytes that the rows of all that is left to read take, or a few more.
+    /// A guess at the bytes that the rows of all that is left to read take, where all of its terms are kept.
     #[must_use]
     pub fn row_bytes(&self) -> usize {
         self.rest.len() * size_of::<Id>() + self.rest.len() / 8

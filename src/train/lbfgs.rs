@@ -2,7 +2,7 @@
 //!
 //! The inverse of the Hessian is approximated from the last steps (Nocedal & Wright 2006, Numerical Optimization, algorithm 7.4),
 //! starting from a diagonal that the caller knows: features that are frequent and features that are rare have
-//! curvatures that lie far apart, and a start that says so saves a third of the steps. Step lengths meet the weak Wolfe
+//! curvatures that lie far apart, and a start that says so saves half of the steps. Step lengths meet the weak Wolfe
 //! conditions, found by bisection (Lewis & Overton 2013, algorithm 4.6; the first cut by a parabola), or the approximate ones of Hager & Zhang (2005,
 //! equation 4.1) where values no longer differ by more than rounding.
 //!

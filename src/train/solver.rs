@@ -21,7 +21,7 @@
 //!
 //! Each evaluation reads every row once: its logits, and at once what they add to the gradient. Sums over rows are taken in blocks
 //! of fixed bounds and added in their order, so that the result is the same to the last bit on any number of threads. They have weights and sums in
-//! single precision, until the tolerance is met or can't be met with it; then they go on in double.
+//! single precision, until the tolerance is met or no step makes the loss smaller; where it is not met, they go on in double.
 
 use std::io;
 use std::ops::Range;
@@ -52,7 +52,8 @@ const BLOCK_ROWS: usize = 512;
 /// Reals that the gradients of all blocks may take.
 const BLOCK_REALS: usize = 1 << 26;
 
-/// The least tolerance that is sought with single precision in the loops over rows. What it rounds away of a gradient is a tenth of this, or less.
+/// The least tolerance that is sought with single precision in the loops over rows. What it rounds away of a gradient is a tenth of this or less, for rows of a norm
+/// of about 1.
 const SINGLE: f64 = 3e-6;
 
 /// Columns that are worth a thread's while.
@@ -118,7 +119,7 @@ pub enum SolverError {
 }
 
 /// A fitted linear model.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct LinearModel {
     /// Features × labels; the weights of the columns as they are, whatever their scales.
     pub weights: Array2<f64>,
@@ -229,8 +230,11 @@ impl ValidLogisticParams {
         let single = self.tolerance.max(SINGLE);
         let (mut model, mut found) = self.minimise::<f32>(data, (single, self.max_iterations), start)?;
         let in_single = found.iterations;
-        if found.gradient > self.tolerance && in_single < self.max_iterations {
-            (model, found) = self.minimise::<f64>(data, (self.tolerance, self.max_iterations - in_single), Some(&model))?;
+        // Where no steps are left, this tells how far it is.
+        if found.gradient > self.tolerance {
+            let start = std::mem::take(&mut model);
+            drop(found);
+            (model, found) = self.minimise::<f64>(data, (self.tolerance, self.max_iterations - in_single), Some(&start))?;
             found.iterations += in_single;
             model.iterations = found.iterations;
         }
@@ -381,7 +385,7 @@ impl<'a, R: Real> Loss<'a, R> {
         let product = products::of_width(labels - 1);
         let reals = (features + product.room()) * (labels - 1);
         let wanted = (rows.matrix.entries() / (ENTRIES * (features + 1) * width)).clamp(BLOCKS.0, BLOCKS.1);
-        let most = (BLOCK_REALS / reals).clamp(1, wanted);
+        let most = (BLOCK_REALS / reals.max(1)).clamp(1, wanted);
         let size = targets.len().div_ceil(most).max(BLOCK_ROWS);
         let begins = (0..targets.len()).step_by(size);
         let blocks = begins.map(|begin| (begin..(begin + size).min(targets.len()), Mutex::default())).collect();

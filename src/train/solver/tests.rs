@@ -178,31 +178,41 @@ fn balanced_labels_as_in_linfa_logistic() {
 
 #[test]
 fn any_number_of_threads_gives_the_same_bytes() {
-    // Enough rows for several blocks.
-    let rows = Array2::from_shape_fn((3 * BLOCK_ROWS + 1, 7), |(row, column)| {
-        if (row * 31 + column * 17) % 5 < 2 { ((row + column) % 9) as f64 / 3.0 } else { 0.0 }
-    });
-    let targets: Vec<usize> = (0..rows.nrows()).map(|row| (row * row + row / 7) % 3).collect();
-    let on = |threads| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| fit(&rows, &targets, LogisticParams::new(3)).unwrap())
-    };
-    let one = on(1);
-    assert_eq!(one, on(2));
-    assert_eq!(one, on(8));
+    // Enough rows for several blocks, and columns for several stretches.
+    let mut matrix = SparseMatrix::new(3 * COLUMNS);
+    for row in 0..3 * BLOCK_ROWS + 1 {
+        let column = |at: usize| ((row * 31 + at * 997) % (3 * COLUMNS)) as u32;
+        let entries: Vec<(u32, f64)> = (0..9).map(|at| (column(at), 1.0 / (1 + (row + at) % 9) as f64)).collect();
+        matrix.push_vector(&entries);
+    }
+    let targets = Array1::from_iter((0..matrix.rows()).map(|row| (row * row + row / 7) % 3));
+    let data = DatasetBase::new(SparseRows::all(&matrix), targets);
+    // The second goes on in double precision.
+    for tolerance in [1e-5, 1e-9] {
+        let on = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| LogisticParams::new(3).tolerance(tolerance).check().unwrap().fit(&data).unwrap())
+        };
+        let one = on(1);
+        assert!(one == on(2) && one == on(8), "{tolerance}");
+    }
 }
 
 #[test]
 fn single_precision_rounds_less_away_than_any_tolerance_that_it_is_used_for() {
-    let rows = Array2::from_shape_fn((3 * BLOCK_ROWS + 1, 40), |(row, column)| {
-        if (row * 31 + column * 17) % 5 < 2 { ((row + column) % 9) as f64 / 30.0 } else { 0.0 }
+    // Thousands of rows in each block, and the labels in their order, so that sums are as large as they get. All rows have norms of about 1.
+    let rows = Array2::from_shape_fn((40_000, 20), |(row, column)| {
+        if (row * 31 + column * 17) % 5 < 2 { ((row + column) % 9) as f64 / 12.0 } else { 0.0 }
     });
     let matrix = matrix(&rows);
     for labels in [2, 3, 12] {
-        let targets = Array1::from_iter((0..rows.nrows()).map(|row| (row * row + row / 7) % labels));
+        let targets = Array1::from_iter((0..rows.nrows()).map(|row| row * labels / rows.nrows()));
         let data = DatasetBase::new(SparseRows::all(&matrix), targets);
         let settings = LogisticParams::new(labels).check().unwrap();
-        let (single, double) = (Loss::<f32>::new(&settings, &data).unwrap(), Loss::<f64>::new(&settings, &data).unwrap());
+        let (mut single, mut double) =
+            (Loss::<f32>::new(&settings, &data).unwrap(), Loss::<f64>::new(&settings, &data).unwrap());
+        single.centre().unwrap();
+        double.centre().unwrap();
         let at: Vec<f64> = (0..single.parameters()).map(|n| (n * 7 % 11) as f64 / 3.1 - 1.5).collect();
         let mut gradients = [vec![0.0; at.len()], vec![0.0; at.len()]];
         let losses =
@@ -220,6 +230,28 @@ fn stopping_short_is_an_error_that_tells_the_gradient() {
     let SolverError::NotConverged { iterations, gradient, tolerance, .. } = error else { panic!("{error}") };
     assert_eq!(iterations, 2);
     assert!(gradient > tolerance);
+}
+
+#[test]
+fn however_many_steps_are_allowed_none_is_claimed_to_be_at_the_minimum_that_is_not() {
+    let (rows, targets) = (rows(), [0, 1, 0, 2, 2, 1, 0, 2, 0]);
+    let params = |steps| LogisticParams::new(3).tolerance(1e-10).max_iterations(steps);
+    let whole = fit(&rows, &targets, params(1000)).unwrap();
+    for steps in 0..whole.iterations {
+        let error = fit(&rows, &targets, params(steps)).unwrap_err();
+        let SolverError::NotConverged { iterations, gradient, .. } = error else { panic!("{error}") };
+        assert!(iterations == steps && gradient > 1e-10, "{steps}: {iterations}, {gradient}");
+    }
+    assert_eq!(fit(&rows, &targets, params(whole.iterations)).unwrap(), whole);
+}
+
+#[test]
+fn without_columns_there_are_biases() {
+    let mut matrix = SparseMatrix::new(0);
+    (0..20).for_each(|_| matrix.push_vector(&[]));
+    let data = DatasetBase::new(SparseRows::all(&matrix), Array1::from_iter((0..20).map(|row| row % 10)));
+    let model = LogisticParams::new(10).check().unwrap().fit(&data).unwrap();
+    assert_close(&model.bias, &[0.0; 10], 1e-9);
 }
 
 #[test]
