@@ -225,15 +225,8 @@ impl Shard {
         }
     }
 
-    /// Counts documents, the first of which is the `first` of all, and records them. Whether there was room for their ids.
-    fn count(
-        &mut self,
-        counted: &Counted<'_, BlockConfig>,
-        first: u64,
-        shown: &[Shown<'_>],
-        mut record: Option<&mut Piece>,
-    ) -> bool {
-        let mut has_room = true;
+    /// Counts documents, the first of which is the `first` of all, and records them.
+    fn count(&mut self, counted: &Counted<'_, BlockConfig>, first: u64, shown: &[Shown<'_>], mut record: Option<&mut Piece>) {
         let mut numbers = first..;
         for Shown { document, parts } in shown {
             let Some(document) = document else {
@@ -241,7 +234,7 @@ impl Shard {
                 continue;
             };
             let at = numbers.next().unwrap_or(u64::MAX);
-            has_room &= self.read(counted, document, record.as_deref_mut(), |counts: &mut Counts, terms| {
+            self.read(counted, document, record.as_deref_mut(), |counts: &mut Counts, terms| {
                 for ((id, _), place) in terms.iter().zip(0..) {
                     let at_first = counts.df.get(*id as usize).is_none_or(|df| *df == 0);
                     if at_first {
@@ -253,13 +246,12 @@ impl Shard {
             });
             for part in parts {
                 match (part, &mut record) {
-                    (Some(part), Some(_)) => has_room &= self.read(counted, part, record.as_deref_mut(), |_, _| {}),
+                    (Some(part), Some(_)) => self.read(counted, part, record.as_deref_mut(), |_, _| {}),
                     (None, Some(record)) => record.push_none(),
                     (_, None) => {}
                 }
             }
         }
-        has_room
     }
 
     /// Reads a document. `found` is told its terms, and what was counted of their block.
@@ -269,18 +261,16 @@ impl Shard {
         document: &Document<'_>,
         mut record: Option<&mut Piece>,
         mut found: impl FnMut(&mut Counts, &[(u32, u32)]),
-    ) -> bool {
+    ) {
         let Self { reading, tally, vocabularies, counts, .. } = self;
         reading.clear();
         let parts = reading.document(document);
         record.iter_mut().for_each(|record| record.begin(reading.tokens().len()));
-        let mut has_room = true;
         let tokens = Tokens { reading, parts: &parts, shape: &document.shape };
         tally.count(counted, &mut Growing(vocabularies), &tokens, |block, terms| {
-            has_room &= record.as_mut().is_none_or(|record| record.push(terms));
+            record.iter_mut().for_each(|record| record.push(terms));
             found(&mut counts[block], terms);
         });
-        has_room
     }
 
     fn bytes(&self) -> u64 {
@@ -366,9 +356,9 @@ impl Counting {
             for (at, (first, shown)) in mine.map_while(|at| Some((at, work.get(at)?))) {
                 draft.clear();
                 let records = goes_on();
-                let has_room = shard.count(&counted, *first, shown, records.then_some(&mut draft));
+                shard.count(&counted, *first, shown, records.then_some(&mut draft));
                 recorded_bytes.fetch_add(draft.bytes(), Ordering::Relaxed);
-                recorded.push((at, (records && has_room).then(|| (shard.number, draft.clone()))));
+                recorded.push((at, records.then(|| (shard.number, draft.clone()))));
             }
             lock(shards).free.push(shard);
             recorded

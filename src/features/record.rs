@@ -20,13 +20,19 @@ pub(super) const NOT_KEPT: u32 = u32::MAX;
 /// In place of the number of a document's words: there is no document.
 const NO_DOCUMENT: u32 = u32::MAX;
 
-/// Added to the id of a term that occurs more than once: the count follows.
-const COUNT_FOLLOWS: u32 = 1 << 31;
+/// In place of a count that has no room in a byte.
+const MANY: u8 = 0;
 
-/// Some documents, one behind the other: the number of words, then for each block the number of terms and these.
+/// Some documents, one behind the other. Whether a term occurs once can't be foreseen, so there is no branch that depends on it, in writing or in
+/// reading.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Piece {
+    /// Of each document the number of words, then for each block the number of terms and their ids.
     numbers: Vec<u32>,
+    /// For each term how often it occurs, or [`MANY`].
+    counts: Vec<u8>,
+    /// Of those the counts.
+    many: Vec<u32>,
 }
 
 /// All documents, in the order in which they were counted.
@@ -46,6 +52,8 @@ pub struct Recorded<'a> {
     space: &'a Space,
     new_ids: &'a [Vec<u32>],
     rest: &'a [u32],
+    counts: &'a [u8],
+    many: &'a [u32],
     terms: Vec<(u32, u32)>,
 }
 
@@ -60,28 +68,26 @@ impl Piece {
         self.numbers.push(NO_DOCUMENT);
     }
 
-    /// Adds the next block of the document: its terms, with their counts. Whether there was room for their ids.
-    pub(super) fn push(&mut self, terms: &[(u32, u32)]) -> bool {
-        let Self { numbers } = self;
+    /// Adds the next block of the document: its terms, with their counts.
+    pub(super) fn push(&mut self, terms: &[(u32, u32)]) {
+        let Self { numbers, counts, many } = self;
         numbers.push(u32::try_from(terms.len()).unwrap_or(u32::MAX));
-        for (id, count) in terms {
-            if *count == 1 {
-                numbers.push(*id);
-            } else {
-                numbers.extend([id | COUNT_FOLLOWS, *count]);
-            }
-        }
-        terms.iter().all(|(id, _)| *id < COUNT_FOLLOWS)
+        numbers.extend(terms.iter().map(|(id, _)| id));
+        counts.extend(terms.iter().map(|(_, count)| u8::try_from(*count).unwrap_or(MANY)));
+        many.extend(terms.iter().map(|(_, count)| count).filter(|count| u8::try_from(**count).is_err()));
     }
 
     /// Forgets the documents and keeps the room, which a copy does not have.
     pub(super) fn clear(&mut self) {
-        self.numbers.clear();
+        let Self { numbers, counts, many } = self;
+        numbers.clear();
+        counts.clear();
+        many.clear();
     }
 
     /// Bytes that it takes.
     pub(super) fn bytes(&self) -> u64 {
-        4 * self.numbers.len() as u64
+        (size_of_val(&*self.numbers) + size_of_val(&*self.counts) + size_of_val(&*self.many)) as u64
     }
 }
 
@@ -105,7 +111,8 @@ impl Recording {
     ) -> Result<(), E> {
         let Self { pieces, new_ids } = self;
         let recorded = |(shard, piece): (usize, Piece)| {
-            work(Recorded { space, new_ids: &new_ids[shard], rest: &piece.numbers, terms: Vec::new() })
+            let Piece { numbers, counts, many } = &piece;
+            work(Recorded { space, new_ids: &new_ids[shard], rest: numbers, counts, many, terms: Vec::new() })
         };
         let mut pieces = pieces.into_iter();
         loop {
@@ -123,7 +130,8 @@ impl Recorded<'_> {
     /// A guess at the bytes that the rows of all that is left to read take, where all of its terms are kept.
     #[must_use]
     pub fn row_bytes(&self) -> usize {
-        self.rest.len() * size_of::<Id>() + self.rest.len() / 8
+        // Of ids, and of counts for a third of them or so.
+        self.rest.len() * size_of::<Id>() + self.rest.len() / 2
     }
 
     /// Whether all was read.
@@ -141,19 +149,22 @@ impl Recorded<'_> {
             return false;
         }
         for block in 0..self.new_ids.len() {
-            self.terms.clear();
-            let (terms, new_ids) = (self.number(), &self.new_ids[block]);
-            let mut numbers = self.rest.iter();
-            for _ in 0..terms {
-                let Some(number) = numbers.next() else { break };
-                let count = if number & COUNT_FOLLOWS == 0 { 1 } else { numbers.next().copied().unwrap_or(1) };
+            let length = self.number() as usize;
+            let Self { space, new_ids, rest, counts: rest_counts, many, terms } = self;
+            let ids = rest.split_off(..length).unwrap_or_default();
+            let id_counts = rest_counts.split_off(..length).unwrap_or_default();
+            terms.resize(length, (0, 0));
+            let mut kept = 0;
+            for (id, count) in ids.iter().zip(id_counts) {
                 // What only a part has was never counted.
-                let id = new_ids.get((number & !COUNT_FOLLOWS) as usize);
-                self.terms.extend(id.filter(|id| **id != NOT_KEPT).map(|id| (*id, count)));
+                let id = new_ids[block].get(*id as usize).copied().unwrap_or(NOT_KEPT);
+                let count = if *count == MANY { many.split_off_first().copied().unwrap_or(1) } else { u32::from(*count) };
+                terms[kept] = (id, count);
+                kept += usize::from(id != NOT_KEPT);
             }
-            self.rest = numbers.as_slice();
-            counts.push(self.space, block, &self.terms);
-            found(words as usize, block, &self.terms);
+            terms.truncate(kept);
+            counts.push(space, block, terms);
+            found(words as usize, block, terms);
         }
         true
     }

@@ -209,8 +209,7 @@ fn single_precision_rounds_less_away_than_any_tolerance_that_it_is_used_for() {
         let targets = Array1::from_iter((0..rows.nrows()).map(|row| row * labels / rows.nrows()));
         let data = DatasetBase::new(SparseRows::all(&matrix), targets);
         let settings = LogisticParams::new(labels).check().unwrap();
-        let (mut single, mut double) =
-            (Loss::<f32>::new(&settings, &data).unwrap(), Loss::<f64>::new(&settings, &data).unwrap());
+        let (mut single, mut double) = (Loss::<f32>::new(&settings, &data).unwrap(), Loss::<f64>::new(&settings, &data).unwrap());
         single.centre().unwrap();
         double.centre().unwrap();
         let at: Vec<f64> = (0..single.parameters()).map(|n| (n * 7 % 11) as f64 / 3.1 - 1.5).collect();
