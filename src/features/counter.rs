@@ -40,8 +40,8 @@ pub struct Counting {
 pub struct Shown<'a> {
     /// The document; nothing is only recorded.
     pub document: Option<&'a Document<'a>>,
-    /// Parts of it that are not counted, but recorded where the document is, a place for each.
-    pub parts: Vec<Option<Document<'a>>>,
+    /// A part of it that is not counted, but recorded where the document is.
+    pub lead: Option<Document<'a>>,
 }
 
 /// Shards for threads to count with, as many as are ever needed at once.
@@ -228,7 +228,7 @@ impl Shard {
     /// Counts documents, the first of which is the `first` of all, and records them.
     fn count(&mut self, counted: &Counted<'_, BlockConfig>, first: u64, shown: &[Shown<'_>], mut record: Option<&mut Piece>) {
         let mut numbers = first..;
-        for Shown { document, parts } in shown {
+        for Shown { document, lead } in shown {
             let Some(document) = document else {
                 record.iter_mut().for_each(|record| record.push_none());
                 continue;
@@ -244,12 +244,10 @@ impl Shard {
                     }
                 }
             });
-            for part in parts {
-                match (part, &mut record) {
-                    (Some(part), Some(_)) => self.read(counted, part, record.as_deref_mut(), |_, _| {}),
-                    (None, Some(record)) => record.push_none(),
-                    (_, None) => {}
-                }
+            match (lead, &mut record) {
+                (Some(lead), Some(_)) => self.read(counted, lead, record.as_deref_mut(), |_, _| {}),
+                (None, Some(record)) => record.push_none(),
+                (_, None) => {}
             }
         }
     }
@@ -373,7 +371,7 @@ impl Counting {
         });
     }
 
-    /// Whether documents are recorded, and their parts with them: not any more where that would take too much memory.
+    /// Whether documents are recorded, and their leads with them: not any more where that would take too much memory.
     #[must_use]
     pub fn is_recording(&self) -> bool {
         self.pieces.is_some()

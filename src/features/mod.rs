@@ -69,9 +69,6 @@ impl Segment<'_> {
     }
 }
 
-/// Sentences that one [half](Document::halves) has before the other has its turn.
-const TURN: usize = 2;
-
 /// What is classified as a whole: some text, and terms that tell its shape.
 #[derive(Debug, Clone, Default)]
 pub struct Document<'a> {
@@ -124,33 +121,6 @@ impl<'a> Document<'a> {
         (read > words).then(|| Self { segments, shape: self.shape.clone() })
     }
 
-    /// The sentences of the document in two halves, two in turn for each; the title stands with the first. A quotation is not cut, so that what is
-    /// quoted in a half is what is quoted in the whole. Nothing where there are too few sentences for both.
-    #[must_use]
-    pub fn halves(&self) -> Option<[Self; 2]> {
-        let mut halves = [Self::default(), Self::default()];
-        let mut nth = 0;
-        for segment in &self.segments {
-            if segment.origin == Origin::Title {
-                halves[0].segments.push(segment.clone());
-                continue;
-            }
-            let (mut begin, mut end) = (0, 0);
-            for sentence in reading::sentences(segment.text) {
-                end += sentence.len();
-                nth += 1;
-                // A stretch ends with a turn, or with the passage.
-                if nth % TURN == 0 || end == segment.text.len() {
-                    let text = &segment.text[std::mem::replace(&mut begin, end)..end];
-                    let half = (nth - 1) / TURN % 2;
-                    halves[half].segments.push(Segment { text, begin: segment.begin + end - text.len(), ..segment.clone() });
-                }
-            }
-        }
-        let has_words = |segment: &Segment<'_>| segment.origin == Origin::Text && segment.text.contains(char::is_alphanumeric);
-        halves.iter().all(|half| half.segments.iter().any(has_words)).then_some(halves)
-    }
-
     /// The document of a single passage of a page.
     #[must_use]
     pub fn passage(text: &'a str, range: Range<usize>) -> Self {
@@ -200,42 +170,5 @@ mod tests {
         assert_eq!(texts(4), Some(vec!["Le titre", "Un deux, trois", "Quatre"]));
         assert_eq!(texts(5), None);
         assert_eq!(document.lead(4).unwrap().segments[2].begin, 16);
-    }
-
-    #[test]
-    fn halves_take_two_sentences_in_turn() {
-        let text = "Un. Deux ! Trois.\nQuatre. Cinq. Six.";
-        let document = Document::article("Le titre. Oui.", text, [0..17, 18..text.len()]);
-        let halves = document.halves().unwrap();
-        let texts = halves.each_ref().map(|half| half.segments.iter().map(|segment| segment.text).collect::<Vec<_>>());
-        assert_eq!(texts, [vec!["Le titre. Oui.", "Un. Deux !", " Cinq. Six."], vec![" Trois.", "Quatre."]]);
-        for segment in halves.iter().flat_map(|half| &half.segments).filter(|segment| segment.origin == Origin::Text) {
-            assert_eq!(&text[segment.begin..][..segment.text.len()], segment.text);
-        }
-        assert!(Document::passage("Un. Deux.", 0..9).halves().is_none());
-        assert!(Document::article("Le titre", "", []).halves().is_none());
-        let quoted = "« Un. Deux. Trois. »";
-        assert!(Document::passage(quoted, 0..quoted.len()).halves().is_none());
-        let dashes = "Un. Deux. – –";
-        assert!(Document::passage(dashes, 0..dashes.len()).halves().is_none());
-    }
-
-    #[test]
-    fn a_word_of_a_half_is_quoted_where_it_is_in_the_whole() {
-        let text = "Il dit : « Nous partons. Ce pacte est une honte. Jamais plus. » Un. \"Deux. Trois.\" Quatre. Cinq. Six. « Sept. Huit.";
-        let document = Document::passage(text, 0..text.len());
-        let quoted = |document: &Document<'_>| {
-            let mut reading = Reading::default();
-            reading.document(document);
-            let words = reading.words();
-            reading.tokens().iter().map(|token| (words.term(token.word).to_owned(), token.quoted)).collect::<Vec<_>>()
-        };
-        let whole = quoted(&document);
-        assert!(whole.contains(&("honte".into(), true)) && whole.contains(&("quatre".into(), false)));
-        let mut halves: Vec<_> = document.halves().unwrap().iter().flat_map(quoted).collect();
-        halves.sort();
-        let mut sorted = whole.clone();
-        sorted.sort();
-        assert_eq!(halves, sorted);
     }
 }

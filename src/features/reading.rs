@@ -263,18 +263,6 @@ fn stem(word: &str) -> Option<&str> {
     Some(word.char_indices().nth(STEM).map_or(word, |(end, _)| &word[..end]))
 }
 
-/// The sentences of `text`: each ends behind a mark that ends one, where a blank follows and no quotation is open.
-pub(super) fn sentences(text: &str) -> impl Iterator<Item = &str> {
-    let mut quoted = false;
-    let ends = text.char_indices().filter_map(move |(at, c)| {
-        quoted = within_quotes(quoted, c);
-        let end = at + c.len_utf8();
-        (!quoted && SENTENCE_END.contains(&c) && text[end..].starts_with(char::is_whitespace)).then_some(end)
-    });
-    let mut begin = 0;
-    ends.chain([text.len()]).map(move |end| &text[std::mem::replace(&mut begin, end)..end])
-}
-
 /// Whether a sentence ends in what stands between two words, and whether the second is quoted where the first was `quoted`.
 #[must_use]
 pub fn between(text: &str, quoted: bool) -> (bool, bool) {
@@ -316,17 +304,6 @@ mod tests {
             reading.tokens()[range],
             [Token { word: 0, begins_sentence: false, quoted: false, capitalised: true, named: false }]
         );
-    }
-
-    #[test]
-    fn a_sentence_ends_where_a_blank_follows() {
-        let of = |text| sentences(text).collect::<Vec<_>>();
-        assert_eq!(
-            of("Il a 1.5 million. Non ! « Si… Oui. » dit-il. Bien"),
-            ["Il a 1.5 million.", " Non !", " « Si… Oui. » dit-il.", " Bien"]
-        );
-        assert_eq!(of("\"Un. Deux.\" Trois. « Quatre. Cinq."), ["\"Un. Deux.\" Trois.", " « Quatre. Cinq."]);
-        assert_eq!(of("Un."), ["Un."]);
     }
 
     #[test]

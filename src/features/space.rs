@@ -279,8 +279,7 @@ impl Space {
     #[must_use]
     pub fn fit(configs: Vec<BlockConfig>, lexicon: Option<Lexicon>, documents: &[&Document<'_>]) -> Self {
         let mut counting = Counting::new(configs, lexicon, &Memory::default());
-        let shown: Vec<Shown<'_>> =
-            documents.iter().map(|document| Shown { document: Some(document), parts: Vec::new() }).collect();
+        let shown: Vec<Shown<'_>> = documents.iter().map(|document| Shown { document: Some(document), lead: None }).collect();
         counting.count(&shown);
         counting.finish_in_memory().0
     }

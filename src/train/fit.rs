@@ -45,14 +45,14 @@ pub struct Fitting {
     pub scores: Option<HeadScores>,
 }
 
-/// Rows of a part of each article in the matrix of articles: the part of the article in row n stands in row `first` + n, which is empty where
-/// there is none. A topic is decided by headline and first paragraph, and many articles are hardly more than that; a stance may show in a single clause. A
-/// head that was shown parts beside the whole knows what little text is worth.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Extract {
-    /// How much the part counts beside its article.
+/// Rows of leads in the matrix of articles: the lead of the article in row n stands in row `first` + n, which is empty where
+/// there is none. A topic is decided by headline and first paragraph, and many articles are hardly more than that; a head
+/// that was shown both knows what little text is worth.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Leads {
+    /// How much a lead counts beside its article; 0: nothing.
     pub(super) weight: f32,
-    /// The row of the first part.
+    /// The row of the first lead.
     pub(super) first: usize,
 }
 
@@ -77,8 +77,8 @@ pub(super) struct Rows<'a> {
     pub(super) groups: Vec<&'a str>,
     /// The labels, sorted.
     pub(super) labels: Vec<String>,
-    /// Parts of them that are fitted on beside them.
-    pub(super) extracts: Vec<Extract>,
+    /// Their leads.
+    pub(super) leads: Leads,
 }
 
 /// A fold: indices into [`Rows::rows`].
@@ -129,12 +129,12 @@ impl Rows<'_> {
         Ok(relevance::scales(data, self.scales)?.into())
     }
 
-    /// The chosen rows, their extracts behind them, as the solver takes them, with the `scales` of their columns.
+    /// The chosen rows, their leads behind them, as the solver takes them, with the `scales` of their columns.
     pub(super) fn data<'d>(&'d self, chosen: &[usize], scales: &'d [f64]) -> Data<'d> {
-        let Self { matrix, rows, targets, extracts, .. } = self;
+        let Self { matrix, rows, targets, leads, .. } = self;
         let mut shown: Vec<(usize, usize, f32)> = chosen.iter().map(|at| (rows[*at], targets[*at], 1.0)).collect();
-        for Extract { weight, first } in extracts {
-            let of = |at: &usize| (rows[*at] + first, targets[*at], *weight);
+        if leads.weight > 0.0 {
+            let of = |at: &usize| (rows[*at] + leads.first, targets[*at], leads.weight);
             shown.extend(chosen.iter().map(of).filter(|(row, _, _)| matrix.has_entries(*row)));
         }
         let records = SparseRows { matrix, rows: shown.iter().map(|(row, _, _)| *row).collect(), scales };

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use std::io;
 
 use super::corpus::{check_labels, counts};
-use super::fit::{Fitting, Rows, fit_head};
+use super::fit::{Fitting, Leads, Rows, fit_head};
 use super::pages::MarkedPage;
 use super::run::{TrainError, TrainParams};
 use super::store::Corpus;
@@ -76,6 +76,7 @@ pub(super) fn train(params: &TrainParams, corpus: &Corpus, pages: &[MarkedPage])
     let space = Space::fit(blocks(), None, &rows.iter().collect::<Vec<_>>());
     let matrix = of_documents(&space, &rows).map_err(|source| params.disk(source))?;
     let rows = (0..rows.len()).collect();
+    let leads = Leads::default();
     let rows = Rows {
         head: "role",
         space: &space,
@@ -86,7 +87,7 @@ pub(super) fn train(params: &TrainParams, corpus: &Corpus, pages: &[MarkedPage])
         targets,
         groups,
         labels,
-        extracts: Vec::new(),
+        leads,
     };
     // There are few pages: all of them are needed.
     let params = TrainParams { held_out_folds: 0, ..params.clone() };

@@ -2,8 +2,8 @@
 //!
 //! Topic and stance share one vector of an article, but each leans on its blocks in its own way (`TOPIC`,
 //! `STANCE`): the solver sees the values scaled and gives weights for the values as they are, which is the same as a
-//! penalty of its own for each block, and costs nothing when serving. The lead of an article can be a row of its own for the topic, and its
-//! halves are for the stance (`Extract`).
+//! penalty of its own for each block, and costs nothing when serving. The lead of an article can be a row of its own
+//! for the topic (`Leads`).
 //!
 //! The order is that of serving: the role head is trained first and applied to every article, so that topic and stance
 //! learn from the same body passages that they will be given.
@@ -15,12 +15,12 @@ use linfa::ParamGuard;
 use rayon::prelude::*;
 
 use super::corpus::{CorpusError, check_labels, counts};
-use super::fit::{Extract, Fitting, Rows, fit_head};
+use super::fit::{Fitting, Leads, Rows, fit_head};
 use super::pages::MarkedPage;
 use super::search::{SearchParams, search};
 use super::solver::{LogisticParams, SolverError};
 use super::store::{Corpus, Labels};
-use super::vectors::{Parts, Vectors, vectors};
+use super::vectors::{Vectors, vectors};
 use super::{Progress, role};
 use crate::features::{Block, BlockConfig, BlockKind, Field, Lexicon, Space, SparseMatrix};
 use crate::model::head::{InvalidPriors, Priors, check_priors};
@@ -199,10 +199,6 @@ const STANCE: Leaning = Leaning {
     by_relevance: true,
 };
 
-/// How much each half of an article counts beside the article for the stance. Of a whole article the words that take a side are few among many; in
-/// one of its halves they are more, and the head learns which words go on telling.
-const HALF_WEIGHT: f32 = 0.3;
-
 /// A trained model, and how it came about.
 #[derive(Debug, Clone)]
 pub struct Trained {
@@ -231,10 +227,8 @@ pub fn train(params: &TrainParams, corpus: Corpus, pages: &[MarkedPage], progres
     }
     let has_stances = corpus.labels().iter().any(|labels| labels.stance.is_some());
     let data_digest = digest(&corpus, pages, params.lexicon.as_ref());
-    // Leads that count for nothing are not worth their vectors.
-    let parts = Parts { leads: params.lead_weight > 0.0, halves: has_stances };
     let Vectors { space, matrix, has_body, doubt } =
-        vectors(params, &corpus, role.as_ref(), (blocks(params, has_stances), parts), progress)?;
+        vectors(params, &corpus, role.as_ref(), blocks(params, has_stances), progress)?;
     // From here on labels are enough, and the memory of the texts is wanted for other things.
     let labels = corpus.into_labels();
     check_noise(params, &labels, &has_body)?;
@@ -246,15 +240,12 @@ pub fn train(params: &TrainParams, corpus: Corpus, pages: &[MarkedPage], progres
         };
         return Err(CorpusError::Unusable(format!("{why}: there is nothing to learn from")).into());
     }
-    let leads = parts.first_lead(labels.len()).map(|first| Extract { weight: params.lead_weight, first });
-    let halves = parts.first_halves(labels.len()).map(|firsts| firsts.map(|first| Extract { weight: HALF_WEIGHT, first }));
     let heads = Heads { params, labels: &labels, has_body, space: &space, matrix: &matrix, progress };
-    let (topic, fitting) = heads.fit("topic", &TOPIC, leads.into_iter().collect(), |labels| Some(&*labels.topic))?;
+    let (topic, fitting) = heads.fit("topic", &TOPIC, params.lead_weight, |labels| Some(&*labels.topic))?;
     fittings.push(fitting);
     let mut stance = None;
     if has_stances {
-        let (head, fitting) =
-            heads.fit("stance", &STANCE, halves.into_iter().flatten().collect(), |labels| labels.stance.as_deref())?;
+        let (head, fitting) = heads.fit("stance", &STANCE, 0.0, |labels| labels.stance.as_deref())?;
         fittings.push(fitting);
         stance = Some(head);
     }
@@ -299,7 +290,7 @@ struct Heads<'a> {
     /// For each article whether anything of it is body.
     has_body: Vec<bool>,
     space: &'a Space,
-    /// A row for each article, then rows of their parts.
+    /// A row for each article, then one for each lead.
     matrix: &'a SparseMatrix,
     progress: &'a dyn Progress,
 }
@@ -310,7 +301,7 @@ impl Heads<'_> {
         &self,
         name: &str,
         leaning: &Leaning,
-        extracts: Vec<Extract>,
+        lead_weight: f32,
         label: impl Fn(&Labels) -> Option<&str>,
     ) -> Result<(Head, Fitting), TrainError> {
         let Self { params, labels: all, has_body, space, matrix, progress } = self;
@@ -332,7 +323,7 @@ impl Heads<'_> {
             groups: chosen.iter().map(kept_whole).collect(),
             rows: chosen,
             labels,
-            extracts,
+            leads: Leads { weight: lead_weight, first: all.len() },
         };
         let found = params.search.as_ref().map(|grid| search(params, grid, &rows, *progress)).transpose()?;
         let given = HeadSettings { c: params.c, class_weights: params.class_weights, chosen_from: None };

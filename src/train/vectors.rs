@@ -23,48 +23,10 @@ use crate::spill::Memory;
 /// Words of the text that are its lead: about a first paragraph.
 const LEAD_WORDS: usize = 60;
 
-/// What of articles gets rows of its own, beside the rows of the whole articles.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Parts {
-    /// The lead.
-    pub(super) leads: bool,
-    /// Either [half](Document::halves), of articles with a stance.
-    pub(super) halves: bool,
-}
-
-impl Parts {
-    /// No parts.
-    const NONE: Self = Self { leads: false, halves: false };
-
-    /// How many rows an article gets for its parts.
-    fn count(self) -> usize {
-        usize::from(self.leads) + 2 * usize::from(self.halves)
-    }
-
-    /// The row of the first lead in the matrix of so many articles, where there are leads.
-    pub(super) fn first_lead(self, articles: usize) -> Option<usize> {
-        self.leads.then_some(articles)
-    }
-
-    /// The rows of the first halves of either kind, where there are halves; they come behind the leads.
-    pub(super) fn first_halves(self, articles: usize) -> Option<[usize; 2]> {
-        self.halves.then(|| [1, 2].map(|half| (usize::from(self.leads) + half) * articles))
-    }
-
-    /// An article's document with its parts, in the order of their rows.
-    fn shown<'a>(self, document: Option<&'a Document<'a>>, has_stance: bool) -> Shown<'a> {
-        let lead = self.leads.then(|| document.and_then(|document| document.lead(LEAD_WORDS)));
-        let halves = document.filter(|_| self.halves && has_stance).and_then(Document::halves);
-        let halves = self.halves.then(|| halves.map_or([None, None], |halves| halves.map(Some)));
-        Shown { document, parts: lead.into_iter().chain(halves.into_iter().flatten()).collect() }
-    }
-}
-
 /// What topic and stance are fitted on.
 pub(super) struct Vectors {
     pub(super) space: Space,
-    /// A row for each article, empty where nothing of it is body; behind them as many rows for each of the [`Parts`] that are wanted, empty where an article
-    /// has none.
+    /// A row for each article, empty where nothing of it is body; then one for each lead, where leads are wanted.
     pub(super) matrix: SparseMatrix,
     /// For each article whether anything of it is body.
     pub(super) has_body: Vec<bool>,
@@ -123,20 +85,21 @@ pub(super) fn vectors(
     params: &TrainParams,
     corpus: &Corpus,
     role: Option<&RoleHead>,
-    (blocks, parts): (Vec<BlockConfig>, Parts),
+    blocks: Vec<BlockConfig>,
     progress: &dyn Progress,
 ) -> Result<Vectors, TrainError> {
-    make(params, corpus, role, (blocks, parts), progress).map_err(|source| params.disk(source))
+    make(params, corpus, role, blocks, progress).map_err(|source| params.disk(source))
 }
 
 fn make(
     params: &TrainParams,
     corpus: &Corpus,
     role: Option<&RoleHead>,
-    (blocks, parts): (Vec<BlockConfig>, Parts),
+    blocks: Vec<BlockConfig>,
     progress: &dyn Progress,
 ) -> io::Result<Vectors> {
-    let has_stance = |article: usize| corpus.labels()[article].stance.is_some();
+    // Leads that count for nothing are not worth their vectors.
+    let wants_leads = params.lead_weight > 0.0;
     let mut bodies = Bodies::default();
     let mut counting = Counting::new(blocks, params.lexicon.clone(), &params.memory).recording(&params.memory);
     let waiting = Waiting::new("reading terms", corpus, progress);
@@ -144,11 +107,9 @@ fn make(
         let texts = corpus.texts(chunk)?;
         let articles: Vec<(&str, &str)> = texts.iter().collect();
         let judged = judge(&articles, role);
-        let first = bodies.ends.len();
         judged.iter().for_each(|(is_body, _)| bodies.push(is_body));
-        let recorded = if counting.is_recording() { parts } else { Parts::NONE };
-        let judged = judged.par_iter().enumerate();
-        let shown = judged.map(|(at, (_, document))| recorded.shown(document.as_ref(), has_stance(first + at)));
+        let with_leads = wants_leads && counting.is_recording();
+        let shown = judged.par_iter().map(|(_, document)| shown(document.as_ref(), with_leads));
         counting.add(&shown.collect::<Vec<_>>())?;
         waiting.advance();
     }
@@ -161,88 +122,79 @@ fn make(
     let (space, recording) = counting.finish()?;
     tracing::info!(features = space.features(), on_disk, "terms counted");
     let words = WordCounter::new(&space, with_body);
-    let maker = Maker { space: &space, words, parts, scratch: Mutex::default() };
-    let mut made = Made {
-        matrix: SparseMatrix::within(&params.memory, &space),
-        parts: (0..parts.count()).map(|_| Vec::new()).collect(),
-        taken: Vec::with_capacity(with_body),
-    };
+    let maker = Maker { space: &space, words, wants_leads, scratch: Mutex::default() };
+    let mut made =
+        Made { matrix: SparseMatrix::within(&params.memory, &space), leads: Vec::new(), taken: Vec::with_capacity(with_body) };
     if let Some(recording) = recording {
         progress.stage("making vectors");
-        recording.try_for_each(&space, |piece| maker.recorded(piece), |share| made.push(share))?;
+        recording.try_for_each(&space, |piece| maker.recorded(piece), |part| made.push(part, wants_leads))?;
     } else {
         let waiting = Waiting::new("making vectors", corpus, progress);
         let mut first = 0;
         for chunk in 0..corpus.chunks() {
             let texts = corpus.texts(chunk)?;
             let articles: Vec<(&str, &str)> = texts.iter().collect();
-            let documents = bodies.documents(first, &articles);
-            let documents: Vec<_> = documents.into_iter().zip(first..).map(|(document, at)| (has_stance(at), document)).collect();
-            shares(&documents, |documents| maker.read(documents)).into_iter().try_for_each(|share| made.push(share))?;
+            let parts = shares(&bodies.documents(first, &articles), |documents| maker.read(documents));
+            parts.into_iter().try_for_each(|part| made.push(part, wants_leads))?;
             first += articles.len();
             waiting.advance();
         }
     }
-    let Made { mut matrix, parts, taken } = made;
-    parts.into_iter().flatten().for_each(|rows| matrix.append(rows));
+    let Made { mut matrix, leads, taken } = made;
+    leads.into_iter().for_each(|led| matrix.append(led));
     let doubt = words.and_then(|words| words.limits(&taken));
     let (entries, in_memory, on_disk) = (matrix.entries(), matrix.bytes_in_memory(), matrix.bytes_on_disk());
     tracing::info!(articles = has_body.len(), entries, in_memory, on_disk, "vectors made");
     Ok(Vectors { space, matrix, has_body, doubt })
 }
 
+/// An article's document, with its lead where that is wanted.
+fn shown<'a>(document: Option<&'a Document<'a>>, wants_leads: bool) -> Shown<'a> {
+    Shown { document, lead: document.filter(|_| wants_leads).and_then(|document| document.lead(LEAD_WORDS)) }
+}
+
 /// What is made of some articles.
 #[derive(Default)]
-struct Share {
+struct Part {
     rows: PackedRows,
-    /// The rows of each of their parts.
-    parts: Vec<PackedRows>,
+    leads: PackedRows,
     taken: Vec<Census>,
 }
 
-/// Makes rows, from what was recorded or from documents that are read again.
+/// Makes parts, from what was recorded or from documents that are read again.
 struct Maker<'a> {
     space: &'a Space,
     words: Option<WordCounter<'a>>,
-    parts: Parts,
+    wants_leads: bool,
     scratch: Mutex<Vec<Scratch>>,
 }
 
 impl Maker<'_> {
-    fn share(&self) -> Share {
-        Share { parts: (0..self.parts.count()).map(|_| PackedRows::default()).collect(), ..Share::default() }
-    }
-
-    fn recorded(&self, mut piece: Recorded<'_>) -> Share {
-        let (mut share, mut counts) = (self.share(), TermCounts::default());
-        if share.parts.is_empty() {
-            share.rows = PackedRows::with_room(piece.row_bytes());
-        }
+    fn recorded(&self, mut piece: Recorded<'_>) -> Part {
+        let (mut part, mut counts) = (Part::default(), TermCounts::default());
+        part.rows = PackedRows::with_room(piece.row_bytes());
         while !piece.is_at_end() {
-            let has = piece.next(&mut counts, |read, block, terms| share.taken.extend(self.census(read, block, terms)));
-            share.rows.push(self.space, has.then_some(&counts));
-            for rows in &mut share.parts {
-                let has = has && piece.next(&mut counts, |_, _, _| {});
-                rows.push(self.space, has.then_some(&counts));
+            let has = piece.next(&mut counts, |read, block, terms| part.taken.extend(self.census(read, block, terms)));
+            part.rows.push(self.space, has.then_some(&counts));
+            let has = has && piece.next(&mut counts, |_, _, _| {});
+            if self.wants_leads {
+                part.leads.push(self.space, has.then_some(&counts));
             }
         }
-        share
+        part
     }
 
-    /// The rows of documents, each with whether it has a stance.
-    fn read(&self, documents: &[(bool, Option<Document<'_>>)]) -> Share {
+    fn read(&self, documents: &[Option<Document<'_>>]) -> Part {
         with_scratch(&self.scratch, |scratch| {
-            let Share { mut rows, mut parts, mut taken } = self.share();
-            for (has_stance, document) in documents {
-                let shown = self.parts.shown(document.as_ref(), *has_stance);
-                scratch.push(self.space, shown.document, &mut rows, |read, block, terms| {
-                    taken.extend(self.census(read, block, terms));
-                });
-                for (rows, part) in parts.iter_mut().zip(&shown.parts) {
-                    scratch.push(self.space, part.as_ref(), rows, |_, _, _| {});
+            let Part { mut rows, mut leads, mut taken } = Part::default();
+            for document in documents {
+                let Shown { document, lead } = shown(document.as_ref(), self.wants_leads);
+                scratch.push(self.space, document, &mut rows, |read, block, terms| taken.extend(self.census(read, block, terms)));
+                if self.wants_leads {
+                    scratch.push(self.space, lead.as_ref(), &mut leads, |_, _, _| {});
                 }
             }
-            Share { rows, parts, taken }
+            Part { rows, leads, taken }
         })
     }
 
@@ -254,19 +206,19 @@ impl Maker<'_> {
 /// What was made of the articles so far.
 struct Made {
     matrix: SparseMatrix,
-    /// For each part its rows, which come behind all others.
-    parts: Vec<Vec<Stored>>,
+    /// Rows of leads, which come behind all others.
+    leads: Vec<Stored>,
     taken: Vec<Census>,
 }
 
 impl Made {
-    fn push(&mut self, share: Share) -> io::Result<()> {
-        let Self { matrix, parts, taken } = self;
-        matrix.push(share.rows)?;
-        for (all, rows) in parts.iter_mut().zip(share.parts) {
-            all.push(matrix.store(rows)?);
+    fn push(&mut self, part: Part, with_leads: bool) -> io::Result<()> {
+        let Self { matrix, leads, taken } = self;
+        matrix.push(part.rows)?;
+        if with_leads {
+            leads.push(matrix.store(part.leads)?);
         }
-        taken.extend(share.taken);
+        taken.extend(part.taken);
         Ok(())
     }
 }
