@@ -240,9 +240,11 @@ proptest! {
         let (mut reading, mut tally, mut sums) = (Reading::default(), Tally::default(), Vec::new());
         let parts = reading.document(&document);
         let tokens = Tokens { reading: &reading, parts: &parts, shape: &document.shape };
-        let weight = |feature: usize, label: usize| ((feature * 7 + label * 3) % 11) as f32 - 5.0;
-        // Five labels take two groups of sums; thirteen take more than are summed at once.
-        for labels in [5, 13] {
+        let any = |feature: usize, label: usize| ((feature * 7 + label * 3) % 11) as f32 - 5.0;
+        let opposite = |feature: usize, label: usize| if label == 0 { -any(feature, 1) } else { any(feature, 1) };
+        let weights: [&dyn Fn(usize, usize) -> f32; 2] = [&any, &opposite];
+        // Two labels with opposite weights have one column; five labels take two groups of sums, thirteen more than are summed at once.
+        for (labels, weight) in [(2, weights[1]), (2, weights[0]), (5, weights[0]), (13, weights[0])] {
             let mut counted: BTreeMap<u32, u32> = BTreeMap::new();
             Scorer::new(&space, labels, weight).score(&space, (&mut tally, &tokens), &mut sums, |block, terms| {
                 counted.extend(terms.iter().map(|(term, count)| (space.first(block) + term, *count)));
