@@ -123,10 +123,11 @@ pub const SPAN: usize = 1 << 16;
 const WINDOW: usize = 1 << 20;
 
 impl PackedRows {
-    /// No rows, with room for so many bytes of them.
+    /// No rows, with room for so many terms or about as many.
     #[must_use]
-    pub fn with_room(bytes: usize) -> Self {
-        Self { bytes: Vec::with_capacity(bytes), ..Self::default() }
+    pub fn with_room(terms: usize) -> Self {
+        // Ids, and for some of them counts.
+        Self { bytes: Vec::with_capacity(terms * size_of::<Id>() + terms / 2), ..Self::default() }
     }
 
     /// Adds the row of a document in `space`; an empty one where there is no document.

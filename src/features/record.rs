@@ -5,7 +5,6 @@
 
 use rayon::prelude::*;
 
-use super::matrix::Id;
 use super::{Space, TermCounts};
 
 /// The most bytes that a recording takes, give or take a piece for each thread; it can be larger than the vectors, where few of many terms become features.
@@ -127,11 +126,10 @@ impl Recording {
 }
 
 impl Recorded<'_> {
-    /// A guess at the bytes that the rows of all that is left to read take, where all of its terms are kept.
+    /// The number of terms that are left to read, those that are not in the space among them.
     #[must_use]
-    pub fn row_bytes(&self) -> usize {
-        // Of ids, and of counts for a third of them or so.
-        self.rest.len() * size_of::<Id>() + self.rest.len() / 2
+    pub fn terms(&self) -> usize {
+        self.counts.len()
     }
 
     /// Whether all was read.

@@ -24,36 +24,72 @@ pub struct Scorer {
 
 #[derive(Debug, Clone)]
 enum Rows {
-    /// Of two labels with opposite weights, as the solver gives them, that of the second alone: half as much to fetch from memory.
-    Opposite(Vec<[f32; 2]>),
-    /// Groups of reals, so many a row, filled up with zeros.
-    Groups(Vec<[f32; LANES]>, usize),
+    /// Of two labels with opposite weights, as the solver gives them, the second alone: half as much to fetch from memory.
+    Opposite(Table<2>),
+    /// Of all labels.
+    All(Table<LANES>),
+}
+
+/// Rows of `width` groups of reals, filled up with zeros.
+#[derive(Debug, Clone)]
+struct Table<const LANES: usize> {
+    rows: Vec<[f32; LANES]>,
+    width: usize,
 }
 
 impl Scorer {
     /// A table for `space`, with `weight(feature, label)` for each of so many `labels`.
     #[must_use]
     pub fn new(space: &Space, labels: usize, weight: impl Fn(usize, usize) -> f32) -> Self {
-        let idf = space.blocks().iter().flat_map(|block| block.idf.iter().copied());
         let mut features = 0..space.features();
-        if labels == 2 && features.all(|feature| weight(feature, 0) == -weight(feature, 1)) {
-            let rows = idf.enumerate().map(|(feature, idf)| [idf, weight(feature, 1)]).collect();
-            return Self { rows: Rows::Opposite(rows), labels };
-        }
-        let width = (1 + labels).div_ceil(LANES);
-        let mut rows = vec![[0.0; LANES]; space.features() * width];
-        for ((feature, row), idf) in rows.chunks_exact_mut(width).enumerate().zip(idf) {
-            row[0][0] = idf;
-            for label in 0..labels {
-                row[(1 + label) / LANES][(1 + label) % LANES] = weight(feature, label);
-            }
-        }
-        Self { rows: Rows::Groups(rows, width), labels }
+        let is_opposite = labels == 2 && features.all(|feature| weight(feature, 0) == -weight(feature, 1));
+        let rows = if is_opposite {
+            Rows::Opposite(Table::new(space, 1, |feature, _| weight(feature, 1)))
+        } else {
+            Rows::All(Table::new(space, labels, weight))
+        };
+        Self { rows, labels }
     }
 
     /// Puts into `sums` for each label the sum of the weights of `tokens`, without bias. `space` is that of the table, `tally`
     /// belongs to both; `seen` is told the terms of each block with their counts.
     pub fn score(
+        &self,
+        space: &Space,
+        counted: (&mut Tally, &Tokens<'_>),
+        sums: &mut Vec<f64>,
+        seen: impl FnMut(usize, &[(u32, u32)]),
+    ) {
+        match &self.rows {
+            Rows::Opposite(table) => {
+                table.score(space, counted, sums, seen);
+                sums[0] = -sums[1];
+            }
+            Rows::All(table) => {
+                table.score(space, counted, sums, seen);
+                sums.copy_within(1..=self.labels, 0);
+            }
+        }
+        sums.truncate(self.labels);
+    }
+}
+
+impl<const LANES: usize> Table<LANES> {
+    fn new(space: &Space, columns: usize, weight: impl Fn(usize, usize) -> f32) -> Self {
+        let width = (1 + columns).div_ceil(LANES);
+        let mut rows = vec![[0.0; LANES]; space.features() * width];
+        let idf = space.blocks().iter().flat_map(|block| block.idf.iter().copied());
+        for ((feature, row), idf) in rows.chunks_exact_mut(width).enumerate().zip(idf) {
+            row[0][0] = idf;
+            for column in 0..columns {
+                row[(1 + column) / LANES][(1 + column) % LANES] = weight(feature, column);
+            }
+        }
+        Self { rows, width }
+    }
+
+    /// Puts the sums of all reals of a row into `sums`; that of the idf at its head means nothing.
+    fn score(
         &self,
         space: &Space,
         (tally, tokens): (&mut Tally, &Tokens<'_>),
@@ -62,64 +98,22 @@ impl Scorer {
     ) {
         let damping = Damping::new();
         sums.clear();
-        // One more for the idf at the head of each row, whose sum means nothing.
-        let reals = match &self.rows {
-            Rows::Opposite(_) => 2,
-            Rows::Groups(_, width) => width * LANES,
-        };
-        sums.resize(reals, 0.0);
+        sums.resize(self.width * LANES, 0.0);
         tally.count(&space.counted(), &mut &*space, tokens, |block, terms| {
             seen(block, terms);
-            self.rows.add(damping, space.first(block) as usize, terms, (space.scales()[block], sums));
+            let first = space.first(block) as usize;
+            let scale = space.scales()[block];
+            for (group, sums) in sums.chunks_mut(GROUPS * LANES).enumerate() {
+                let groups = group * GROUPS;
+                match sums.len() / LANES {
+                    1 => self.add::<1>(damping, (first, groups), terms, (scale, sums)),
+                    2 => self.add::<2>(damping, (first, groups), terms, (scale, sums)),
+                    _ => self.add::<3>(damping, (first, groups), terms, (scale, sums)),
+                }
+            }
         });
-        match &self.rows {
-            Rows::Opposite(_) => sums[0] = -sums[1],
-            Rows::Groups(..) => {
-                sums.copy_within(1..=self.labels, 0);
-                sums.truncate(self.labels);
-            }
-        }
     }
-}
 
-impl Rows {
-    /// Adds a block's part to `sums`, which lie as rows do; the block's features begin at `first`.
-    fn add(&self, damping: Damping, first: usize, terms: &[(u32, u32)], (scale, sums): (f64, &mut [f64])) {
-        let (rows, width) = match self {
-            Self::Opposite(rows) => {
-                let (mut squares, mut added) = (0.0, 0.0);
-                for (term, count) in terms {
-                    let [idf, weight] = rows[first + *term as usize];
-                    let value = damping.of(*count) * f64::from(idf);
-                    squares += value * value;
-                    added += value * f64::from(weight);
-                }
-                if squares > 0.0 {
-                    sums[1] += scale / libm::sqrt(squares) * added;
-                }
-                return;
-            }
-            Self::Groups(rows, width) => (rows, *width),
-        };
-        let table = Table { rows, width };
-        for (group, sums) in sums.chunks_mut(GROUPS * LANES).enumerate() {
-            let groups = group * GROUPS;
-            match sums.len() / LANES {
-                1 => table.add::<1>(damping, (first, groups), terms, (scale, sums)),
-                2 => table.add::<2>(damping, (first, groups), terms, (scale, sums)),
-                _ => table.add::<3>(damping, (first, groups), terms, (scale, sums)),
-            }
-        }
-    }
-}
-
-/// Rows of groups of reals, `width` a row.
-struct Table<'a> {
-    rows: &'a [[f32; LANES]],
-    width: usize,
-}
-
-impl Table<'_> {
     /// Adds a block's part to `N` groups of sums, the first of which is `group`; the block's features begin at `first`.
     fn add<const N: usize>(
         &self,

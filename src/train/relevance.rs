@@ -15,6 +15,7 @@ use std::io;
 
 use rayon::prelude::*;
 
+use super::products::Entries;
 use crate::features::SparseMatrix;
 
 /// What a term has that tells nothing.
@@ -75,9 +76,8 @@ fn document_frequencies(data: Labelled<'_>, scales: &[f64]) -> io::Result<Vec<u3
     let count = |rows: &[(usize, usize)]| {
         let (mut cursor, mut frequencies) = (matrix.cursor(), vec![0; scales.len() * labels]);
         for (row, label) in rows {
-            for segment in cursor.row(*row)?.segments().filter(|segment| scales[segment.first] != 0.0) {
-                segment.terms().for_each(|(column, _)| frequencies[column * labels + label] += 1);
-            }
+            let entries = Entries { row: cursor.row(*row)?, factors: scales };
+            entries.terms().for_each(|(column, _)| frequencies[column * labels + label] += 1);
         }
         Ok(frequencies)
     };
@@ -91,10 +91,12 @@ fn document_frequencies(data: Labelled<'_>, scales: &[f64]) -> io::Result<Vec<u3
 
 /// The sums of the squares of all values, with the one scales and with the others.
 fn squares(data: Labelled<'_>, before: &[f64], after: &[f64]) -> io::Result<(f64, f64)> {
+    let idf = data.matrix.idf();
     let sum = |rows: &[(usize, usize)]| {
         let (mut cursor, mut sums) = (data.matrix.cursor(), (0.0, 0.0));
         for (row, _) in rows {
-            for (column, value) in cursor.row(*row)?.entries() {
+            for (column, value) in (Entries { row: cursor.row(*row)?, factors: before }).terms() {
+                let value = value * f64::from(idf[column]);
                 let (before, after) = (value * before[column], value * after[column]);
                 sums = (sums.0 + before * before, sums.1 + after * after);
             }

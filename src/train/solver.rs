@@ -228,13 +228,13 @@ impl ValidLogisticParams {
         start: Option<&LinearModel>,
     ) -> Result<LinearModel, SolverError> {
         let single = self.tolerance.max(SINGLE);
-        let (mut model, mut found) = self.minimise::<f32>(data, (single, self.max_iterations), start)?;
+        let (mut model, mut found) = self.search::<f32>(data, (single, self.max_iterations), start)?;
         let in_single = found.iterations;
         // Where no steps are left, this tells how far it is.
         if found.gradient > self.tolerance {
             let start = std::mem::take(&mut model);
             drop(found);
-            (model, found) = self.minimise::<f64>(data, (self.tolerance, self.max_iterations - in_single), Some(&start))?;
+            (model, found) = self.search::<f64>(data, (self.tolerance, self.max_iterations - in_single), Some(&start))?;
             found.iterations += in_single;
             model.iterations = found.iterations;
         }
@@ -248,7 +248,7 @@ impl ValidLogisticParams {
     }
 
     /// Where the search for the minimum ends within these limits, with loops over rows that keep numbers of type `R`; and the model there.
-    fn minimise<R: Real>(
+    fn search<R: Real>(
         &self,
         data: &DatasetBase<SparseRows<'_>, Array1<usize>>,
         (tolerance, max_iterations): (f64, u64),

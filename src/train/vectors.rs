@@ -171,8 +171,8 @@ struct Maker<'a> {
 
 impl Maker<'_> {
     fn recorded(&self, mut piece: Recorded<'_>) -> Part {
-        let (mut part, mut counts) = (Part::default(), TermCounts::default());
-        part.rows = PackedRows::with_room(piece.row_bytes());
+        let mut part = Part { rows: PackedRows::with_room(piece.terms()), ..Part::default() };
+        let mut counts = TermCounts::default();
         while !piece.is_at_end() {
             let has = piece.next(&mut counts, |read, block, terms| part.taken.extend(self.census(read, block, terms)));
             part.rows.push(self.space, has.then_some(&counts));

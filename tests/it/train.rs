@@ -86,10 +86,11 @@ fn iterations(trained: &Trained) -> Vec<u64> {
 #[test]
 fn who_starts_from_the_model_of_the_same_articles_is_there() {
     for class_weights in ClassWeights::ALL {
-        let params = TrainParams { class_weights, calibration_folds: 0, ..params() };
+        // So near that it is far from zero.
+        let params = TrainParams { class_weights, tolerance: 1e-6, calibration_folds: 0, ..params() };
         let cold = trained(&params);
         let warm = trained(&TrainParams { init: Some(reloaded(&cold)), ..params });
-        assert!(iterations(&cold).iter().all(|iterations| *iterations >= 8), "{:?}", iterations(&cold));
+        assert!(iterations(&cold).iter().all(|iterations| *iterations >= 15), "{:?}", iterations(&cold));
         assert!(iterations(&warm).iter().all(|iterations| *iterations <= 2), "{:?}", iterations(&warm));
         for Fitting { head, taken_over, .. } in &warm.fittings {
             let over = taken_over.unwrap();
