@@ -65,7 +65,7 @@ fn read_all() -> (Reading, Vec<Vec<Part>>) {
 /// An article as a document of which every passage is body.
 fn document(article: &LabelledArticle) -> Document<'_> {
     let passages = page::split(&article.text).into_iter().map(|passage| passage.range);
-    Document::article(&article.title, &article.text, passages)
+    Document::article(&article.title, &article.text, passages, 0)
 }
 
 #[divan::bench]

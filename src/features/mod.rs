@@ -80,16 +80,16 @@ pub struct Document<'a> {
 
 impl<'a> Document<'a> {
     /// The document of an article: its title, where there is one, and the `body` passages of its `text`. Without a
-    /// title, the first passage stands in for it; the document has it once all the same.
+    /// title, the passage numbered `headline` of the body stands in for it; the document has it once all the same.
     #[must_use]
-    pub fn article(title: &'a str, text: &'a str, body: impl IntoIterator<Item = Range<usize>>) -> Self {
+    pub fn article(title: &'a str, text: &'a str, body: impl IntoIterator<Item = Range<usize>>, headline: usize) -> Self {
         let titled = !crate::page::is_empty(title);
         let mut segments = Vec::new();
         if titled {
             segments.push(Segment { text: title, origin: Origin::Title, begin: 0, is_title: true });
         }
-        for range in body {
-            let is_title = !titled && segments.is_empty();
+        for (at, range) in body.into_iter().enumerate() {
+            let is_title = !titled && at == headline;
             segments.push(Segment { text: &text[range.clone()], origin: Origin::Text, begin: range.start, is_title });
         }
         Self { segments, shape: ShapeTerms::default() }
@@ -124,7 +124,7 @@ impl<'a> Document<'a> {
     /// The document of a single passage of a page.
     #[must_use]
     pub fn passage(text: &'a str, range: Range<usize>) -> Self {
-        Self::article("", text, [range])
+        Self::article("", text, [range], 0)
     }
 }
 
@@ -164,7 +164,7 @@ mod tests {
     #[test]
     fn a_lead_is_the_title_and_the_first_words() {
         let text = "Un deux, trois.\nQuatre cinq.";
-        let document = Document::article("Le titre", text, [0..15, 16..28]);
+        let document = Document::article("Le titre", text, [0..15, 16..28], 0);
         let texts = |words| document.lead(words).map(|lead| lead.segments.iter().map(|segment| segment.text).collect::<Vec<_>>());
         assert_eq!(texts(2), Some(vec!["Le titre", "Un deux"]));
         assert_eq!(texts(4), Some(vec!["Le titre", "Un deux, trois", "Quatre"]));

@@ -8,15 +8,24 @@
 //! place of a passage is told from the nearest prose. Words are compared by their first six characters
 //! ([`Reading::stem`]), so that *coopération* in a title meets *coopérer* in the text.
 
+mod form;
+mod pattern;
+
 use std::collections::HashMap;
-use std::hash::BuildHasher;
 use std::ops::Range;
-use std::sync::LazyLock;
 
 use foldhash::fast::FixedState;
 
+use self::form::Form;
+use self::pattern::{
+    BESIDE, FROM_END, FROM_PROSE, FROM_START, GAP, GAPS, MOST_SHARED, NEXT, NEXT_SHARED, NO_NEIGHBOUR, OTHER_DISTANCES, PREVIOUS,
+    PROSE_AFTER, PROSE_BEFORE, PROSE_DISTANCES, PROSE_NEIGHBOUR, RANGES, REPEATED, RUN, SHARED, SHARES, SHORT_DISTANCES,
+    SHORT_SHARED, SHORT_SHARED_WORDS, SIDE, TITLE_DISTANCES, TITLE_SHARED, TO_PROSE, range, share,
+};
 use super::reading::{Reading, Token};
-use crate::page::{self, Passage};
+use crate::page::Passage;
+
+pub use self::pattern::{NUMBERS, ShapeTerm, ShapeTerms};
 
 /// Words of the shortest passage that counts as prose.
 pub const PROSE_WORDS: usize = 20;
@@ -24,123 +33,11 @@ pub const PROSE_WORDS: usize = 20;
 /// Characters that are kept of a passage's first words.
 const BEGINNING: usize = 16;
 
-/// Terms that are made of two values, each of which is one of a few names. They are numbered, so that a passage's are told without making a string or
-/// looking one up.
-#[derive(Debug, Clone, Copy)]
-struct Pattern {
-    /// The number of its first term.
-    first: u16,
-    /// What stands before each value.
-    before: [&'static str; 2],
-    /// What each value can be called.
-    names: [&'static [&'static str]; 2],
-}
+/// Characters of the shortest word that tells a headline: most that have fewer are of any subject.
+const TELLING: usize = 5;
 
-impl Pattern {
-    /// How many terms it has.
-    const fn len(self) -> usize {
-        self.names[0].len() * self.names[1].len()
-    }
-
-    /// A pattern of one value, whose terms are numbered after those of this one.
-    const fn then(self, before: &'static str, names: &'static [&'static str]) -> Self {
-        self.then_two([before, ""], [names, &[""]])
-    }
-
-    /// A pattern of two values, whose terms are numbered after those of this one.
-    #[expect(clippy::cast_possible_truncation, reason = "there are some thousand terms")]
-    const fn then_two(self, before: [&'static str; 2], names: [&'static [&'static str]; 2]) -> Self {
-        Self { first: self.first + self.len() as u16, before, names }
-    }
-
-    /// The terms, as they are called.
-    fn terms(self) -> impl Iterator<Item = String> {
-        let Self { before: [first, second], names: [left, right], .. } = self;
-        left.iter().flat_map(move |left| right.iter().map(move |right| format!("{first}{left}{second}{right}")))
-    }
-}
-
-/// Counts, as ranges; the last stands for none.
-const RANGES: &[&str] = &["0", "1", "2", "3-4", "5-7", "8-12", "13-19", "20-34", "35-59", "60-119", "120-249", "250-", "none"];
-
-/// Shares in hundredths, as ranges; of nothing, and where there is nothing to compare with.
-const SHARES: &[&str] = &["0", "1-19", "20-39", "40-59", "60-79", "80-", "empty", "none"];
-
-/// What a character is; the last stands for none.
-const CLASSES: &[&str] =
-    &["stop", "call", "ellipsis", "comma", "bullet", "quote", "bracket", "capital", "letter", "digit", "other", "none"];
-
-/// What may stand in a passage.
-const MARKS: &[&str] =
-    &["has=bar", "has=at", "has=brackets", "has=arrow", "has=colon", "has=quote", "has=address", "has=date", "capitals"];
-
-/// What lies between two passages.
-const GAPS: &[&str] = &["blanks", "line", "empty", "far"];
-
-const WORDS: Pattern = Pattern { first: 0, before: ["words=", ""], names: [RANGES, &[""]] };
-const SENTENCES: Pattern = WORDS.then("sentences=", RANGES);
-const FIRST: Pattern = SENTENCES.then("first=", CLASSES);
-const LAST: Pattern = FIRST.then("last=", CLASSES);
-const WORDS_AND_LAST: Pattern = LAST.then_two(["words=", " last="], [RANGES, CLASSES]);
-const CAPITALISED: Pattern = WORDS_AND_LAST.then("capitalised=", SHARES);
-const DIGITS: Pattern = CAPITALISED.then("digits=", SHARES);
-const MARK: Pattern = DIGITS.then("", MARKS);
-const BESIDE: Pattern = MARK.then("beside=", RANGES);
-const SIDE: Pattern = BESIDE.then_two(["", " "], [&["short", "prose"], &["alone", "before", "after", "between"]]);
-const SHORT_DISTANCES: Pattern = SIDE.then_two(["short before=", " after="], [RANGES, RANGES]);
-const PROSE_DISTANCES: Pattern = SHORT_DISTANCES.then_two(["prose before=", " after="], [RANGES, RANGES]);
-const TO_PROSE: Pattern = PROSE_DISTANCES.then("to-prose=", RANGES);
-const FROM_PROSE: Pattern = TO_PROSE.then("from-prose=", RANGES);
-const PROSE_BEFORE: Pattern = FROM_PROSE.then("prose-before=", RANGES);
-const PROSE_AFTER: Pattern = PROSE_BEFORE.then("prose-after=", RANGES);
-const FROM_START: Pattern = PROSE_AFTER.then("from-start=", RANGES);
-const FROM_END: Pattern = FROM_START.then("from-end=", RANGES);
-const NO_NEIGHBOUR: Pattern = FROM_END.then("", &["previous=none", "next=none"]);
-const PREVIOUS: Pattern = NO_NEIGHBOUR.then_two(["previous=", " last="], [RANGES, CLASSES]);
-const NEXT: Pattern = PREVIOUS.then_two(["next=", " last="], [RANGES, CLASSES]);
-const GAP: Pattern = NEXT.then_two(["", " gap="], [&["previous", "next"], GAPS]);
-const PROSE_NEIGHBOUR: Pattern = GAP.then("", &["previous=prose", "next=prose"]);
-const SHARED: Pattern = PROSE_NEIGHBOUR.then("shared=", SHARES);
-const SHORT_SHARED: Pattern = SHARED.then("short-shared=", SHARES);
-const SHORT_SHARED_WORDS: Pattern = SHORT_SHARED.then("short-shared-words=", RANGES);
-const REPEATED: Pattern = SHORT_SHARED_WORDS.then("", &["repeated"]);
-
-/// All of them, in the order of their numbers.
-const PATTERNS: [Pattern; 27] = [
-    WORDS,
-    SENTENCES,
-    FIRST,
-    LAST,
-    WORDS_AND_LAST,
-    CAPITALISED,
-    DIGITS,
-    MARK,
-    BESIDE,
-    SIDE,
-    SHORT_DISTANCES,
-    PROSE_DISTANCES,
-    TO_PROSE,
-    FROM_PROSE,
-    PROSE_BEFORE,
-    PROSE_AFTER,
-    FROM_START,
-    FROM_END,
-    NO_NEIGHBOUR,
-    PREVIOUS,
-    NEXT,
-    GAP,
-    PROSE_NEIGHBOUR,
-    SHARED,
-    SHORT_SHARED,
-    SHORT_SHARED_WORDS,
-    REPEATED,
-];
-
-/// The terms that have a number, as they are called, in the order of their numbers.
-static NUMBERED: LazyLock<Vec<String>> = LazyLock::new(|| PATTERNS.into_iter().flat_map(Pattern::terms).collect());
-
-/// How many terms have a number.
-pub const NUMBERS: usize = REPEATED.first as usize + REPEATED.len();
+/// Hundredths of a passage's words from which it is the title that came with the page, in other words perhaps.
+const IS_TITLE: usize = 40;
 
 /// A page that was read: its passages, with the tokens of each.
 #[derive(Debug)]
@@ -151,6 +48,8 @@ pub struct Page<'a> {
     pub passages: &'a [Passage],
     /// What its passages were read into.
     pub reading: &'a Reading,
+    /// The tokens there of the title that came with it; none where none came.
+    pub title: Range<usize>,
     /// For each passage its tokens there.
     pub tokens: &'a [Range<usize>],
 }
@@ -161,97 +60,38 @@ impl Page<'_> {
         &self.reading.tokens()[self.tokens[at].clone()]
     }
 
-    /// The stems of its longer words, in order.
+    /// The stems of the longer words of some tokens, in order.
+    fn stems_of(&self, tokens: &Range<usize>) -> impl Iterator<Item = u32> {
+        self.reading.tokens()[tokens.clone()].iter().filter_map(|token| self.reading.stem(token.word))
+    }
+
+    /// The stems of the longer words of the passage numbered `at`, in order.
     fn stems(&self, at: usize) -> impl Iterator<Item = u32> {
-        self.tokens(at).iter().filter_map(|token| self.reading.stem(token.word))
+        self.stems_of(&self.tokens[at])
     }
 }
 
-/// A term of a passage's shape.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ShapeTerm<'a> {
-    /// One that has a number, below [`NUMBERS`].
-    Numbered(u16),
-    /// One that holds words of the passage.
-    Open(&'a str),
-}
-
-impl<'a> ShapeTerm<'a> {
-    /// The term as it is called.
-    #[must_use]
-    pub fn name(self) -> &'a str {
-        match self {
-            Self::Numbered(number) => &NUMBERED[usize::from(number)],
-            Self::Open(name) => name,
-        }
-    }
-}
-
-/// Terms of a passage's shape, one after the other; reused from passage to passage.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ShapeTerms {
-    /// For each term its number; nothing for one that has none.
-    numbers: Vec<Option<u16>>,
-    /// Those that have none, and for each its end in `open`.
-    open: String,
-    ends: Vec<usize>,
-}
-
-impl ShapeTerms {
-    /// Forgets all terms and keeps their room.
-    pub fn clear(&mut self) {
-        self.numbers.clear();
-        self.open.clear();
-        self.ends.clear();
-    }
-
-    /// Adds the term of a pattern of one value, which is the index of its name.
-    fn push(&mut self, pattern: Pattern, value: usize) {
-        self.push_two(pattern, [value, 0]);
-    }
-
-    /// Adds the term of a pattern of two values.
-    fn push_two(&mut self, pattern: Pattern, [left, right]: [usize; 2]) {
-        let within = u16::try_from(left * pattern.names[1].len() + right).unwrap_or_default();
-        self.numbers.push(Some(pattern.first + within));
-    }
-
-    /// Adds the term that is made of `parts`.
-    fn push_open<'p>(&mut self, parts: impl IntoIterator<Item = &'p str>) {
-        self.numbers.push(None);
-        self.open.extend(parts);
-        self.ends.push(self.open.len());
-    }
-
-    /// The terms.
-    pub fn iter(&self) -> impl Iterator<Item = ShapeTerm<'_>> {
-        let begins = std::iter::once(0).chain(self.ends.iter().copied());
-        let mut open = begins.zip(&self.ends).map(|(begin, end)| &self.open[begin..*end]);
-        let term = move |number: &Option<u16>| match number {
-            Some(number) => ShapeTerm::Numbered(*number),
-            None => ShapeTerm::Open(open.next().unwrap_or_default()),
-        };
-        self.numbers.iter().map(term)
-    }
-}
-
-/// What is counted of a passage by itself.
-#[derive(Debug)]
-struct Form {
-    words: usize,
-    sentences: usize,
-    /// Words that begin with a capital letter.
-    capitalised: usize,
-    characters: usize,
-    digits: usize,
-    /// What the first and the last character is, as an index into [`CLASSES`].
+/// Where a stem stands on a page.
+#[derive(Debug, Clone, Copy)]
+struct Stem {
+    /// In how many passages of prose.
+    prose: usize,
+    /// The first of these.
     first: usize,
-    last: usize,
-    prose: bool,
-    /// What stands in it: a bit for each of [`MARKS`].
-    marks: u16,
-    /// Its words in one number, for telling repetitions.
-    key: u64,
+    /// How often in short passages.
+    short: usize,
+}
+
+type Stems = HashMap<u32, Stem, FixedState>;
+
+/// The prose around a passage.
+struct Near {
+    /// How many passages of prose stand before it, and the last of them.
+    before: usize,
+    previous: Option<usize>,
+    /// How many stand behind it, and the first of them.
+    after: usize,
+    next: Option<usize>,
 }
 
 /// The shapes of all passages of a page.
@@ -261,30 +101,42 @@ pub struct Shapes<'a> {
     forms: Vec<Form>,
     /// The passages that are prose.
     prose: Vec<usize>,
-    /// In how many of them a stem stands, and the last of these.
-    prose_stems: HashMap<u32, (usize, usize), FixedState>,
+    /// The stems that stand in prose.
+    stems: Stems,
+    /// For each short passage how many of its stems stand in the next prose.
+    next_shared: Vec<usize>,
     /// How often the same words make a passage.
     keys: HashMap<u64, usize, FixedState>,
     /// For each passage how many share its line.
     beside: Vec<usize>,
+    /// Stems of the title that came with the page.
+    title: Vec<u32>,
+    /// The short passage before all prose that has most in common with it.
+    headline: Option<usize>,
 }
 
 impl<'a> Shapes<'a> {
     /// Looks at the passages of `page`.
     #[must_use]
     pub fn new(page: &'a Page<'a>) -> Self {
-        let Page { text, passages, .. } = *page;
+        let Page { text, passages, .. } = page;
         let forms: Vec<Form> =
-            passages.iter().enumerate().map(|(at, passage)| form(page.tokens(at), passage.text(text))).collect();
+            passages.iter().enumerate().map(|(at, passage)| Form::of(page.tokens(at), passage.text(text))).collect();
         let prose: Vec<usize> = (0..forms.len()).filter(|at| forms[*at].prose).collect();
-        let mut prose_stems: HashMap<u32, (usize, usize), FixedState> = HashMap::with_hasher(FixedState::default());
-        for at in &prose {
-            for stem in page.stems(*at) {
-                let (count, last) = prose_stems.entry(stem).or_insert((0, usize::MAX));
-                if *last != *at {
-                    *last = *at;
-                    *count += 1;
-                }
+        let mut stems = Stems::with_hasher(FixedState::default());
+        let mut next_shared = vec![0; forms.len()];
+        let mut next = None;
+        for (at, form) in forms.iter().enumerate().rev() {
+            if !form.prose {
+                let is_next = |stem: &u32| stems.get(stem).is_some_and(|stem| Some(stem.first) == next);
+                next_shared[at] = page.stems(at).filter(is_next).count();
+                continue;
+            }
+            next = Some(at);
+            for stem in page.stems(at) {
+                let stem = stems.entry(stem).or_insert(Stem { prose: 0, first: usize::MAX, short: 0 });
+                stem.prose += usize::from(stem.first != at);
+                stem.first = at;
             }
         }
         let mut keys: HashMap<u64, usize, FixedState> = HashMap::with_hasher(FixedState::default());
@@ -293,7 +145,18 @@ impl<'a> Shapes<'a> {
         }
         let lines = passages.chunk_by(|left, right| left.line == right.line);
         let beside = lines.flat_map(|line| std::iter::repeat_n(line.len(), line.len())).collect();
-        Self { page, forms, prose, prose_stems, keys, beside }
+        let title = page.stems_of(&page.title).collect();
+        let headline = next.filter(|first| *first > 0).and_then(|first| {
+            for at in (0..forms.len()).filter(|at| !forms[*at].prose) {
+                for stem in page.stems(at) {
+                    if let Some(stem) = stems.get_mut(&stem) {
+                        stem.short += 1;
+                    }
+                }
+            }
+            headline(page, first, &stems)
+        });
+        Self { page, forms, prose, stems, next_shared, keys, beside, title, headline }
     }
 
     /// Puts the terms of the passage numbered `at` into `terms`.
@@ -304,20 +167,22 @@ impl<'a> Shapes<'a> {
     pub fn terms(&self, at: usize, terms: &mut ShapeTerms) {
         let form = &self.forms[at];
         terms.clear();
-        own(form, terms);
+        form.terms(terms);
         self.begins(at, terms);
-        self.place(at, terms);
+        let near = self.near(at);
+        self.place(at, &near, terms);
         let itself = usize::from(form.prose);
         let (mut shared, mut stems) = (0, 0);
         for stem in self.page.stems(at) {
             stems += 1;
-            shared += usize::from(self.prose_stems.get(&stem).is_some_and(|(count, _)| *count > itself));
+            shared += usize::from(self.stems.get(&stem).is_some_and(|stem| stem.prose > itself));
         }
         let share = if self.prose.len() > itself { share(shared, stems) } else { SHARES.len() - 1 };
         terms.push(SHARED, share);
         if !form.prose {
             terms.push(SHORT_SHARED, share);
             terms.push(SHORT_SHARED_WORDS, range(shared));
+            self.short(at, &near, stems, terms);
         }
         if form.words > 0 && self.keys.get(&form.key).is_some_and(|count| *count > 1) {
             terms.push(REPEATED, 0);
@@ -339,24 +204,31 @@ impl<'a> Shapes<'a> {
         }
     }
 
+    fn near(&self, at: usize) -> Near {
+        let before = self.prose.partition_point(|other| *other < at);
+        let behind = self.prose.partition_point(|other| *other <= at);
+        Near {
+            before,
+            previous: self.prose[..before].last().copied(),
+            after: self.prose.len() - behind,
+            next: self.prose.get(behind).copied(),
+        }
+    }
+
     /// Terms of where the passage stands.
-    fn place(&self, at: usize, terms: &mut ShapeTerms) {
-        let Self { page: Page { passages, .. }, forms, prose, .. } = self;
-        let before = prose.partition_point(|other| *other < at);
-        let after = prose.len() - prose.partition_point(|other| *other <= at);
-        let nearest_before = prose[..before].last().map(|other| at - other);
-        let nearest_after = prose.get(prose.len() - after).map(|other| other - at);
-        let prose = usize::from(forms[at].prose);
-        let side = usize::from(before > 0) * 2 + usize::from(after > 0);
-        let distance = |nearest: Option<usize>| nearest.map_or(RANGES.len() - 1, range);
-        let (to, from) = (distance(nearest_after), distance(nearest_before));
+    fn place(&self, at: usize, near: &Near, terms: &mut ShapeTerms) {
+        let Self { page: Page { passages, .. }, forms, .. } = self;
+        let is_prose = forms[at].prose;
+        let (from, to) = near.distances(at);
         terms.push(BESIDE, range(self.beside[at] - 1));
-        terms.push_two(SIDE, [prose, side]);
-        terms.push_two(if forms[at].prose { PROSE_DISTANCES } else { SHORT_DISTANCES }, [from, to]);
+        terms.push_two(SIDE, [usize::from(is_prose), usize::from(near.before > 0) * 2 + usize::from(near.after > 0)]);
+        if is_prose {
+            terms.push_two(PROSE_DISTANCES, [from, to]);
+        }
         terms.push(TO_PROSE, to);
         terms.push(FROM_PROSE, from);
-        terms.push(PROSE_BEFORE, range(before));
-        terms.push(PROSE_AFTER, range(after));
+        terms.push(PROSE_BEFORE, range(near.before));
+        terms.push(PROSE_AFTER, range(near.after));
         terms.push(FROM_START, range(at));
         terms.push(FROM_END, range(passages.len() - 1 - at));
         let others = [(PREVIOUS, at.checked_sub(1)), (NEXT, Some(at + 1).filter(|next| *next < passages.len()))];
@@ -373,184 +245,75 @@ impl<'a> Shapes<'a> {
             }
         }
     }
-}
 
-/// Terms of a passage by itself.
-fn own(form: &Form, terms: &mut ShapeTerms) {
-    terms.push(WORDS, range(form.words));
-    terms.push(SENTENCES, range(form.sentences));
-    terms.push(FIRST, form.first);
-    terms.push(LAST, form.last);
-    terms.push_two(WORDS_AND_LAST, [range(form.words), form.last]);
-    terms.push(CAPITALISED, share(form.capitalised, form.words));
-    terms.push(DIGITS, share(form.digits, form.characters));
-    (0..MARKS.len()).filter(|mark| form.marks & 1 << mark != 0).for_each(|mark| terms.push(MARK, mark));
-}
-
-/// Bits of [`MARKS`], and of what these are told by.
-const BAR: u16 = 1 << 0;
-const AT: u16 = 1 << 1;
-const BRACKETS: u16 = 1 << 2;
-const ARROW: u16 = 1 << 3;
-const COLON: u16 = 1 << 4;
-const QUOTE: u16 = 1 << 5;
-const ADDRESS: u16 = 1 << 6;
-const DATE: u16 = 1 << 7;
-const CAPITALS: u16 = 1 << 8;
-const UPPER_CASE: u16 = 1 << 9;
-const LOWER_CASE: u16 = 1 << 10;
-const FULL_STOP: u16 = 1 << 11;
-
-/// The bits of ASCII, which most characters are.
-const ASCII: [u16; 128] = {
-    let mut bits = [0; 128];
-    let mut c = 0;
-    while c < bits.len() {
-        #[expect(clippy::cast_possible_truncation, reason = "below 128")]
-        let of = mark(c as u8 as char);
-        bits[c] = of;
-        c += 1;
-    }
-    bits
-};
-
-/// What a character is a mark of; letters of other alphabets than ASCII's left out.
-const fn mark(c: char) -> u16 {
-    match c {
-        'a'..='z' => LOWER_CASE,
-        'A'..='Z' => UPPER_CASE,
-        '|' | '•' | '›' | '>' | '»' | '·' | '/' => BAR,
-        '@' | '#' | '©' => AT,
-        '[' | ']' | '{' | '}' => BRACKETS,
-        '→' | '←' | '↑' | '↓' | '▶' | '►' | '✔' | '★' => ARROW,
-        ':' => COLON,
-        '«' | '"' | '“' => QUOTE,
-        '.' => FULL_STOP,
-        _ => 0,
-    }
-}
-
-/// What any character is a mark of.
-fn mark_of_any(c: char) -> u16 {
-    match mark(c) {
-        0 if c.is_lowercase() => LOWER_CASE,
-        0 if c.is_alphabetic() => UPPER_CASE,
-        mark => mark,
-    }
-}
-
-/// Whether a link or the name of a site stands in `text`, which has such marks.
-fn has_address(text: &str, marks: u16) -> bool {
-    (marks & FULL_STOP != 0 && ["www.", ".com", ".net", ".org"].iter().any(|mark| text.contains(mark)))
-        || (marks & LOWER_CASE != 0 && text.contains("http"))
-}
-
-fn form(tokens: &[Token], text: &str) -> Form {
-    let hasher = FixedState::default();
-    let class_of = |c: Option<char>| c.map_or(CLASSES.len() - 1, class);
-    let (mut characters, mut digits, mut sentences, mut marks) = (0, 0, 0, 0);
-    // The two characters before, and whether a sentence ends if nothing but marks that close it stands before the next blank.
-    let (mut first, mut second, mut ends) = (' ', ' ', false);
-    for c in text.chars() {
-        characters += 1;
-        marks |= ASCII.get(c as usize).copied().unwrap_or_else(|| mark_of_any(c));
-        if c.is_ascii_digit() {
-            digits += 1;
-            // Two digits around one of the marks that times and dates are written with.
-            if first.is_ascii_digit() && matches!(second, ':' | '/' | 'h' | '-') {
-                marks |= DATE;
-            }
+    /// Terms of a short passage, of so many `stems`: whether it is a line of the article, such as its headline, or one of a list. Where a title came
+    /// with the page, a line right before the article that is not that title is hardly the headline.
+    fn short(&self, at: usize, near: &Near, stems: usize, terms: &mut ShapeTerms) {
+        let in_title = self.page.stems(at).filter(|stem| self.title.contains(stem)).count();
+        let is_untitled = self.title.is_empty();
+        let (from, to) = near.distances(at);
+        terms.push_two(SHORT_DISTANCES, [from, to]);
+        if !is_untitled {
+            let is_title = stems > 0 && in_title * 100 >= IS_TITLE * stems;
+            terms.push_two(if is_title { TITLE_DISTANCES } else { OTHER_DISTANCES }, [from, to]);
         }
-        if !is_closing(c) {
-            sentences += usize::from(ends && c.is_whitespace());
-            ends = matches!(c, '.' | '!' | '?' | '…');
+        let place = match near {
+            Near { before: 0, next: None, .. } => 0,
+            Near { before: 0, next: Some(next), .. } if *next == at + 1 => 1,
+            Near { before: 0, .. } => 2,
+            Near { next: None, .. } => 3,
+            Near { .. } => 4,
+        };
+        terms.push_two(TITLE_SHARED, [if is_untitled { SHARES.len() - 1 } else { share(in_title, stems) }, place]);
+        if near.next.is_some() {
+            terms.push(NEXT_SHARED, share(self.next_shared[at], stems));
         }
-        (first, second) = (second, c);
-    }
-    sentences += usize::from(ends);
-    if has_address(text, marks) {
-        marks |= ADDRESS;
-    }
-    if marks & (UPPER_CASE | LOWER_CASE) == UPPER_CASE {
-        marks |= CAPITALS;
-    }
-    let words = tokens.len();
-    Form {
-        words,
-        sentences,
-        capitalised: tokens.iter().filter(|token| token.capitalised).count(),
-        characters,
-        digits,
-        first: class_of(text.chars().find(|c| !page::is_ignorable(*c))),
-        last: class_of(text.chars().rev().find(|c| !page::is_ignorable(*c) && !c.is_whitespace() && !is_closing(*c))),
-        prose: words >= PROSE_WORDS && sentences > 0,
-        marks,
-        key: tokens.iter().fold(0, |key, token| hasher.hash_one((key, token.word))),
+        terms.push_two(MOST_SHARED, [usize::from(self.headline != Some(at)) * 2 + usize::from(is_untitled), place]);
+        let run = near.next.unwrap_or(self.forms.len()) - near.previous.map_or(0, |previous| previous + 1);
+        terms.push_two(RUN, [range(run), place]);
     }
 }
 
-/// Marks that may close a sentence after its full stop.
-fn is_closing(c: char) -> bool {
-    matches!(c, '"' | '»' | '”' | '’' | '\'' | ')' | ']')
-}
-
-/// What a character is, as an index into [`CLASSES`].
-fn class(c: char) -> usize {
-    match c {
-        '.' => 0,
-        '!' | '?' => 1,
-        '…' => 2,
-        ':' | ';' | ',' => 3,
-        '-' | '–' | '—' | '•' | '*' | '►' | '>' | '→' | '·' | '|' => 4,
-        '«' | '"' | '“' | '\'' | '‘' => 5,
-        '(' | '[' | '{' => 6,
-        c if c.is_uppercase() => 7,
-        c if c.is_alphabetic() => 8,
-        c if c.is_numeric() => 9,
-        _ => 10,
+impl Near {
+    /// How far the passage numbered `at` is from the nearest prose before and behind it, as indices into [`RANGES`].
+    fn distances(&self, at: usize) -> (usize, usize) {
+        let distance = |nearest: Option<usize>| nearest.map_or(RANGES.len() - 1, |other| range(at.abs_diff(other)));
+        (distance(self.previous), distance(self.next))
     }
 }
 
-/// A count as an index into [`RANGES`].
-fn range(count: usize) -> usize {
-    match count {
-        0..=2 => count,
-        3..=4 => 3,
-        5..=7 => 4,
-        8..=12 => 5,
-        13..=19 => 6,
-        20..=34 => 7,
-        35..=59 => 8,
-        60..=119 => 9,
-        120..=249 => 10,
-        _ => 11,
+/// The passage before the `first` prose that has most in common with all prose; of equals the last. What other short passages have too counts for
+/// the less, as in tf-idf: lines of a list share the words that any line has.
+fn headline(page: &Page<'_>, first: usize, stems: &Stems) -> Option<usize> {
+    let words = page.reading.words();
+    let mut most = (0.0, None);
+    for at in 0..first {
+        let telling = page.tokens(at).iter().filter(|token| words.term(token.word).chars().nth(TELLING - 1).is_some());
+        let shared = telling.filter_map(|token| stems.get(&page.reading.stem(token.word)?));
+        #[expect(clippy::cast_precision_loss, reason = "fewer than the bytes of a page")]
+        let sum: f64 = shared.map(|stem| 1.0 / stem.short as f64).sum();
+        if sum > 0.0 && sum >= most.0 {
+            most = (sum, Some(at));
+        }
     }
-}
-
-/// A part of a whole as an index into [`SHARES`].
-fn share(part: usize, whole: usize) -> usize {
-    if whole == 0 {
-        return 6;
-    }
-    match part * 100 / whole {
-        0 => 0,
-        1..=19 => 1,
-        20..=39 => 2,
-        40..=59 => 3,
-        60..=79 => 4,
-        _ => 5,
-    }
+    most.1
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::page;
 
     fn of(page: &str) -> Vec<Vec<String>> {
+        titled("", page)
+    }
+
+    fn titled(title: &str, page: &str) -> Vec<Vec<String>> {
         let passages = page::split(page);
         let mut reading = Reading::default();
+        let title = reading.read(title);
         let tokens = reading.passages(page, &passages);
-        let page = Page { text: page, passages: &passages, reading: &reading, tokens: &tokens };
+        let page = Page { text: page, passages: &passages, reading: &reading, title, tokens: &tokens };
         let shapes = Shapes::new(&page);
         let mut terms = ShapeTerms::default();
         let mut of = |at| {
@@ -593,12 +356,6 @@ mod tests {
     }
 
     #[test]
-    fn a_stop_inside_quotation_marks_ends_a_sentence_and_a_decimal_does_not() {
-        assert_eq!(form(&[], "Il a dit « non. » Puis 1.000 hommes sont partis (hier).").sentences, 2);
-        assert_eq!(CLASSES[form(&[], "« Nous restons ! »").last], "call");
-    }
-
-    #[test]
     fn capitals_and_repetitions_are_seen() {
         let terms = of("ACCORD SIGNÉ À NIAMEY !\nMenu\nmenu");
         assert!(has(&terms[0], "capitals") && has(&terms[0], "begins=accord signé") && !has(&terms[0], "repeated"));
@@ -606,50 +363,45 @@ mod tests {
     }
 
     #[test]
-    fn counts_fall_into_ranges_without_a_gap() {
-        let mut ranges: Vec<usize> = (0..400).map(range).collect();
-        ranges.dedup();
-        assert_eq!(ranges, (0..12).collect::<Vec<_>>());
-        let bounds = |name: &str| name.split('-').map(|bound| bound.parse().ok()).collect::<Vec<Option<usize>>>();
-        for (at, name) in RANGES[..12].iter().enumerate() {
-            assert!(bounds(name).into_iter().flatten().all(|bound| range(bound) == at), "{name}");
-        }
-        let shares = [share(0, 0), share(0, 3), share(1, 100), share(1, 3), share(3, 3)];
-        assert_eq!(shares.map(|share| SHARES[share]), ["empty", "0", "1-19", "20-39", "80-"]);
-    }
-
-    #[test]
-    fn every_number_has_one_term() {
-        assert_eq!(NUMBERED.len(), NUMBERS);
-        let mut next = 0;
-        for pattern in PATTERNS {
-            assert_eq!(usize::from(pattern.first), next);
-            next += pattern.len();
-        }
-        let names: std::collections::HashSet<&str> = NUMBERED.iter().map(String::as_str).collect();
-        assert_eq!(names.len(), NUMBERS);
-        let mut terms = ShapeTerms::default();
-        terms.push_two(NEXT, [3, 1]);
-        terms.push_open(["begins=", "le"]);
-        terms.push(MARK, 8);
-        terms.push_open(["begins=", "le", " prix"]);
-        let found: Vec<&str> = terms.iter().map(ShapeTerm::name).collect();
-        assert_eq!(found, ["next=3-4 last=call", "begins=le", "capitals", "begins=le prix"]);
-    }
-
-    #[test]
-    fn marks_are_seen_in_any_alphabet() {
-        let marks = |text: &str| {
-            let form = form(&[], text);
-            let held = |mark: &usize| form.marks & 1 << mark != 0;
-            (0..MARKS.len()).filter(held).map(|mark| MARKS[mark]).collect::<Vec<_>>()
+    fn a_line_before_the_article_is_compared_with_the_title_that_came() {
+        let page = format!("Le prix du mil recule\nUn accord sur la formation\n{PROSE}\nPartager");
+        let shared = |title: &str| {
+            let terms = titled(title, &page);
+            let of = |at: usize| terms[at].iter().filter(|term| term.contains("title-shared")).cloned().collect::<Vec<_>>();
+            ([0, 1, 2, 3].map(of), terms)
         };
-        assert_eq!(marks("Le 3-4, 12h30"), ["has=date"]);
-        assert_eq!(marks("ÉTÉ › ZÜRICH: 3 h"), ["has=bar", "has=colon"]);
-        assert_eq!(marks("ÉTÉ [ZÜRICH] →"), ["has=brackets", "has=arrow", "capitals"]);
-        assert_eq!(marks("« WWW.SITE.NET » @"), ["has=bar", "has=at", "has=quote", "capitals"]);
-        assert_eq!(marks("www.site.net"), ["has=address"]);
-        assert_eq!(marks("Ελλάδα"), [""; 0]);
-        assert_eq!(marks("中文"), ["capitals"]);
+        let term = |term: &str| vec![term.to_owned()];
+        let (of_each, terms) = shared("L'accord de formation");
+        let expected = ["title-shared=0 before", "title-shared=80- right before"].map(term);
+        assert_eq!(of_each, [expected[0].clone(), expected[1].clone(), vec![], term("title-shared=0 after")]);
+        assert!(has(&terms[0], "other before=none after=2") && has(&terms[1], "title before=none after=1"));
+        assert!(has(&terms[1], "short before=none after=1") && !has(&terms[2], "other before=none after=none"));
+        let (of_each, terms) = shared("");
+        assert_eq!(of_each[1], term("title-shared=none right before"));
+        assert!(!terms[1].iter().any(|term| term.starts_with("title before") || term.starts_with("other before")));
+    }
+
+    #[test]
+    fn the_line_that_has_most_in_common_with_the_prose_is_told() {
+        // "formation" stands in both short lines that have words of the prose: it counts half, "officiers" whole.
+        let page =
+            format!("Formation: le bac approche\nDes officiers en formation\nMétéo du jour\n{PROSE}\nDeux ministres\n{PROSE}");
+        let terms = titled("Un titre", &page);
+        assert!(has(&terms[1], "most-shared before") && has(&terms[0], "less-shared before"));
+        assert!(has(&terms[2], "less-shared right before") && has(&terms[4], "less-shared between"));
+        assert!(has(&of(&page)[1], "most-shared untitled before"));
+        // A list before the prose, and a single line between prose.
+        assert!(has(&terms[0], "run=3-4 before") && has(&terms[2], "run=3-4 right before") && has(&terms[4], "run=1 between"));
+        // Of "officiers" and "formation" both stand in the prose behind, of "météo" and "jour" neither.
+        assert!(has(&terms[1], "next-shared=80-") && has(&terms[2], "next-shared=0"));
+    }
+
+    #[test]
+    fn the_next_prose_is_not_any_prose() {
+        let other = "La saison des pluies a commencé tard cette année dans les trois régions du nord, où les paysans attendent \
+                     encore pour semer le mil. Les marchés restent calmes.";
+        let terms = of(&format!("{PROSE}\nDes officiers\n{other}\nDes pluies"));
+        assert!(has(&terms[1], "short-shared=80-") && has(&terms[1], "next-shared=0"));
+        assert!(!terms[3].iter().any(|term| term.starts_with("next-shared")), "there is no prose behind it");
     }
 }

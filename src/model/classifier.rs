@@ -199,13 +199,17 @@ impl Classifier {
         let Scratch { reading, role: role_scratch, tally, parts, sums, entries, shape } = scratch;
         reading.clear();
         parts.clear();
+        let mut title = 0..0;
         if !page::is_empty(article.title) {
-            parts.push(Part { tokens: reading.read(article.title), is_title: true });
+            title = reading.read(article.title);
+            parts.push(Part { tokens: title.clone(), is_title: true });
         }
-        let (passages, tokens) = role::passages(role.as_ref(), role_scratch, reading, article.text);
-        for (tokens, _) in tokens.iter().zip(&passages).filter(|(_, verdict)| !verdict.is_noise) {
-            parts.push(Part { tokens: tokens.clone(), is_title: parts.is_empty() });
-        }
+        let (passages, tokens) = role::passages(role.as_ref(), role_scratch, reading, (title, article.text));
+        let (is_titled, headline) = (!parts.is_empty(), role::headline(&passages));
+        let body = tokens.iter().zip(&passages).filter(|(_, verdict)| !verdict.is_noise);
+        parts.extend(
+            body.enumerate().map(|(at, (tokens, _))| Part { tokens: tokens.clone(), is_title: !is_titled && at == headline }),
+        );
         let has_body = passages.iter().any(|verdict| !verdict.is_noise);
         let read = Tokens { reading, parts, shape };
         let mut reasons = Vec::new();
@@ -237,7 +241,7 @@ impl Classifier {
             _ => None,
         };
         if is_explained {
-            let document = Document::article(article.title, article.text, role::body(&passages));
+            let document = Document::article(article.title, article.text, role::body(&passages), headline);
             let predictions = std::iter::once(&mut topic).chain(&mut stance);
             locate(space, &document, predictions.map(|prediction| &mut prediction.explanation));
         }

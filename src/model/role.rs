@@ -29,6 +29,9 @@ pub const REPEATED: &str = "repeated";
 /// Words from which a passage can be a page's main passage.
 const MAIN_WORDS: usize = 40;
 
+/// The noise probability below which a body passage can stand in for the title.
+const HEADLINE_DOUBT: f64 = 0.2;
+
 /// The head that tells article from noise, and its features.
 #[derive(Debug, Clone)]
 pub struct RoleHead {
@@ -137,12 +140,12 @@ pub fn passages(
     role: Option<&RoleHead>,
     scratch: &mut RoleScratch,
     reading: &mut Reading,
-    text: &str,
+    (title, text): (Range<usize>, &str),
 ) -> (Vec<RoleVerdict>, Vec<Range<usize>>) {
     let passages = page::split(text);
     let tokens = reading.passages(text, &passages);
     let verdicts = match role {
-        Some(role) => role.judge(scratch, &Page { text, passages: &passages, reading, tokens: &tokens }),
+        Some(role) => role.judge(scratch, &Page { text, passages: &passages, reading, title, tokens: &tokens }),
         None => passages.into_iter().map(RoleVerdict::body).collect(),
     };
     (verdicts, tokens)
@@ -151,6 +154,13 @@ pub fn passages(
 /// The ranges of the body passages.
 pub fn body(verdicts: &[RoleVerdict]) -> impl Iterator<Item = Range<usize>> {
     verdicts.iter().filter(|verdict| !verdict.is_noise).map(|verdict| verdict.passage.range.clone())
+}
+
+/// Which of the body passages stands in for a title where none came: the first that is article without much doubt. A line of another story that
+/// passes for one before the article is rarely that.
+pub fn headline(verdicts: &[RoleVerdict]) -> usize {
+    let mut body = verdicts.iter().filter(|verdict| !verdict.is_noise);
+    body.position(|verdict| verdict.noise_probability < HEADLINE_DOUBT).unwrap_or(0)
 }
 
 /// The only passage, or that which holds at least half of the page's words where it is long enough to be an article.
@@ -186,7 +196,7 @@ mod tests {
         let mut reading = Reading::default();
         let tokens = reading.passages(text, &passages);
         let verdicts = passages.iter().cloned().map(RoleVerdict::body).collect();
-        judge(&Page { text, passages: &passages, reading: &reading, tokens: &tokens }, verdicts)
+        judge(&Page { text, passages: &passages, reading: &reading, title: 0..0, tokens: &tokens }, verdicts)
     }
 
     #[test]
@@ -217,5 +227,19 @@ mod tests {
         assert_eq!(main("a b c"), Some(0));
         assert_eq!(main("a b c\nd"), None);
         assert_eq!(main(&[long.as_str(), long.as_str(), long.as_str()].join("\n")), None);
+    }
+
+    #[test]
+    fn a_doubtful_line_does_not_stand_in_for_the_title() {
+        let nth = |noise: &[f64]| {
+            let verdict = |noise_probability: &f64| RoleVerdict {
+                is_noise: *noise_probability > 0.5,
+                noise_probability: *noise_probability,
+                ..RoleVerdict::body(Passage { range: 0..1, line: 0 })
+            };
+            headline(&noise.iter().map(verdict).collect::<Vec<_>>())
+        };
+        // Noise isn't counted: the line behind the doubtful one is the second of the body.
+        assert_eq!([nth(&[0.9, 0.4, 0.9, 0.1, 0.0]), nth(&[0.1, 0.0]), nth(&[0.9, 0.4, 0.3]), nth(&[])], [1, 0, 0, 0]);
     }
 }

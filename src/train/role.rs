@@ -1,11 +1,17 @@
 //! Training the head that tells article from noise.
 //!
-//! It learns from the passages of marked pages, and from the labelled articles, whose text is article throughout. Those
-//! are shown in the forms that collectors deliver: the text alone or, by turns, with the title as first line; and every
-//! second article also as one long line. Passages marked as repeated are left out: repetition is seen, not
-//! learnt.
+//! It learns from the passages of marked pages, and from the labelled articles, whose text is article throughout. All are
+//! shown in the forms that collectors deliver:
+//!
+//! - pages with and without their headline for a title;
+//! - articles by turns with and without a title, the text alone or with the title as first line; every second one also as one long line;
+//! - every article also among lines of a marked page without an article: before it, behind it, in its middle or between its paragraphs, or
+//!   the lines alone. Few pages are marked, and on fewer a list ends right before the first paragraph.
+//!
+//! Passages marked as repeated are left out: repetition is seen, not learnt.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::io;
 
 use super::corpus::{check_labels, counts};
@@ -33,11 +39,22 @@ const MAIN_THRESHOLD: f64 = 0.99;
 /// corpus (a third): a lost paragraph costs more than a headline too many.
 const BODY_PRIOR: f64 = 0.4;
 
-/// C of the solver, whatever that of topic and stance is: the shape of a page is a few hundred terms that mean the same everywhere, so weights are kept small.
-const C: f64 = 10.0;
+/// C of the solver, whatever that of topic and stance is: the shape of a page is some thousand terms that mean the same everywhere, so weights are kept small.
+const C: f64 = 5.0;
+
+/// What the words of a passage weigh beside its shape. They are those of the lines that were marked, which are few, and other lines have others.
+const WORDS: f64 = 0.25;
+
+/// Lines of the shortest list that an article is shown among, and how many lengths there are.
+const LINES: [usize; 2] = [6, 5];
+
+/// Bytes of the longest headline of a page that is shown as its title too.
+const HEADLINE: usize = 200;
 
 /// A page to learn from.
 struct Example<'a> {
+    /// The title that comes with it; empty where none does.
+    title: &'a str,
     text: Cow<'a, str>,
     passages: Vec<(Passage, String)>,
     group: String,
@@ -54,8 +71,9 @@ pub(super) fn train(params: &TrainParams, corpus: &Corpus, pages: &[MarkedPage])
     for example in &examples {
         let passages: Vec<Passage> = example.passages.iter().map(|(passage, _)| passage.clone()).collect();
         reading.clear();
+        let title = reading.read(example.title);
         let tokens = reading.passages(&example.text, &passages);
-        let page = Page { text: &example.text, passages: &passages, reading: &reading, tokens: &tokens };
+        let page = Page { text: &example.text, passages: &passages, reading: &reading, title, tokens: &tokens };
         let shapes = Shapes::new(&page);
         for (at, (passage, kind)) in example.passages.iter().enumerate().filter(|(_, (_, kind))| kind != REPEATED) {
             let mut shape = ShapeTerms::default();
@@ -107,40 +125,200 @@ fn blocks() -> Vec<BlockConfig> {
         max_features,
         weight,
     };
-    vec![block("word", BlockKind::Words, 2, 10_000, 2.0), block("shape", BlockKind::Shape, 5, 0, 1.0)]
+    vec![block("word", BlockKind::Words, 2, 10_000, WORDS), block("shape", BlockKind::Shape, 5, 0, 1.0)]
 }
 
-/// The articles that are shown, each with its title, its text and its group.
-fn chosen(corpus: &Corpus) -> io::Result<Vec<(String, String, &str)>> {
+/// An article that is shown.
+struct Article<'a> {
+    title: String,
+    text: String,
+    group: &'a str,
+}
+
+/// Lines of a page without an article, each with its kind.
+type List<'a> = Vec<(&'a str, &'a str)>;
+
+/// The articles that are shown.
+fn chosen(corpus: &Corpus) -> io::Result<Vec<Article<'_>>> {
     let labels = corpus.labels();
     let chosen = labels.len().min(ARTICLES);
     let article = |at: usize| {
         let at = at * labels.len() / chosen;
         let (title, text) = corpus.article(at)?;
-        Ok((title, text, labels[at].group.as_deref().unwrap_or(&labels[at].id)))
+        Ok(Article { title, text, group: labels[at].group.as_deref().unwrap_or(&labels[at].id) })
     };
     (0..chosen).map(article).collect()
 }
 
-fn examples<'a>(articles: &'a [(String, String, &str)], pages: &'a [MarkedPage]) -> Vec<Example<'a>> {
-    let marked = pages.iter().enumerate().map(|(at, page)| Example {
-        text: Cow::Borrowed(&page.text),
-        passages: page.passages.clone(),
-        group: page.group.clone().unwrap_or_else(|| format!("page {at}")),
-    });
-    let whole = articles.iter().enumerate().flat_map(|(at, (title, text, group))| {
-        let example = |text: Cow<'a, str>| {
-            let passages = page::split(&text).into_iter().map(|passage| (passage, BODY.to_owned())).collect();
-            Example { text, passages, group: (*group).to_owned() }
-        };
-        let lines = if at % 4 < 2 { Cow::Borrowed(text.as_str()) } else { Cow::Owned(format!("{title}\n{text}")) };
-        let line = (at % 2 == 0).then(|| example(Cow::Owned(one_line(text))));
-        std::iter::once(example(lines)).chain(line)
+fn examples<'a>(articles: &'a [Article<'_>], pages: &'a [MarkedPage]) -> Vec<Example<'a>> {
+    let name = |at: usize| pages[at].group.clone().unwrap_or_else(|| format!("page {at}"));
+    let lists: Vec<usize> = (0..pages.len()).filter(|at| pages[*at].passages.iter().all(|(_, kind)| kind != BODY)).collect();
+    // Each group meets one list, and makes one group with it: no line is both trained on and tested with.
+    let mut met: HashMap<&str, usize> = HashMap::new();
+    for article in articles {
+        let next = met.len();
+        met.entry(article.group).or_insert(next);
+    }
+    let list = |group: &str| Some(lists[met.get(group)?.checked_rem(lists.len())?]);
+    let joint = |group: String| list(&group).map_or(group, name);
+    let marked = (0..pages.len()).flat_map(|at| shown(&pages[at], &joint(name(at))));
+    let whole = articles.iter().enumerate().flat_map(|(at, article)| {
+        let group = joint(article.group.to_owned());
+        let mut examples = alone(article, at, &group);
+        examples.extend(list(article.group).map(|list| among(article, &lines(&pages[list]), at, group)));
+        examples
     });
     marked.chain(whole).collect()
+}
+
+/// A page as it is and, where its article begins with a headline, also with that for a title.
+fn shown<'a>(page: &'a MarkedPage, group: &str) -> Vec<Example<'a>> {
+    let example =
+        |title| Example { title, text: page.text.as_str().into(), passages: page.passages.clone(), group: group.to_owned() };
+    let first = page.passages.iter().find(|(_, kind)| kind == BODY).map(|(passage, _)| passage.text(&page.text));
+    std::iter::once("").chain(first.filter(|first| first.len() < HEADLINE)).map(example).collect()
+}
+
+fn lines(page: &MarkedPage) -> List<'_> {
+    page.passages.iter().map(|(passage, kind)| (passage.text(&page.text), kind.as_str())).collect()
+}
+
+/// An article by itself, in the forms that its number tells.
+fn alone<'a>(article: &'a Article<'_>, at: usize, group: &str) -> Vec<Example<'a>> {
+    let Article { title, text, .. } = article;
+    let mut turns = Turns(at);
+    let is_line = turns.one_of(2) == 0;
+    let has_headline = turns.one_of(2) == 1;
+    let title_given = if turns.one_of(2) == 0 { title } else { "" };
+    let example = |text: Cow<'a, str>| {
+        let passages = page::split(&text).into_iter().map(|passage| (passage, BODY.to_owned())).collect();
+        Example { title: title_given, text, passages, group: group.to_owned() }
+    };
+    let lines = if has_headline { Cow::Owned(format!("{title}\n{text}")) } else { Cow::Borrowed(text.as_str()) };
+    std::iter::once(example(lines)).chain(is_line.then(|| example(Cow::Owned(one_line(text))))).collect()
+}
+
+/// An article among some lines of `list`, or these alone, as its number tells.
+fn among<'a>(article: &'a Article<'_>, list: &List<'_>, at: usize, group: String) -> Example<'a> {
+    let Article { title, text, .. } = article;
+    let mut turns = Turns(at);
+    let layout = turns.one_of(4);
+    let title_given = if turns.one_of(2) == 0 { title } else { "" };
+    let has_headline = turns.one_of(2) == 1;
+    let gap = ["\n", "\n\n"][turns.one_of(2)];
+    let is_list_alone = turns.one_of(2) == 0;
+    let mut passages: List<'_> = Vec::new();
+    if !is_list_alone {
+        for text in [Some(title).filter(|_| has_headline), Some(text)].into_iter().flatten() {
+            passages.extend(page::split(text).iter().map(|passage| (passage.text(text), BODY)));
+        }
+    }
+    // Begins anywhere in the list, so that each line comes to stand beside an article.
+    let count = (LINES[0] + at % LINES[1]).min(list.len());
+    let mut lines = list.iter().copied().cycle().skip(at * 13 % list.len()).take(count);
+    let place = match layout {
+        0 => 0,
+        1 => passages.len(),
+        _ => passages.len().div_ceil(2),
+    };
+    if layout == 3 {
+        let pairs = passages.into_iter().flat_map(|passage| std::iter::once(passage).chain(lines.next()));
+        passages = pairs.collect();
+        passages.extend(lines);
+    } else {
+        passages.splice(place..place, lines);
+    }
+    let text = passages.iter().map(|(text, _)| *text).collect::<Vec<_>>().join(gap);
+    let kinds = passages.iter().map(|(_, kind)| (*kind).to_owned());
+    let passages = page::split(&text).into_iter().zip(kinds).collect();
+    Example { title: title_given, text: Cow::Owned(text), passages, group }
+}
+
+/// A number as choices, of which each combination comes in turn.
+struct Turns(usize);
+
+impl Turns {
+    fn one_of(&mut self, choices: usize) -> usize {
+        let choice = self.0 % choices;
+        self.0 /= choices;
+        choice
+    }
 }
 
 /// The passages of `text` run together, as many collectors deliver an article.
 fn one_line(text: &str) -> String {
     page::split(text).iter().map(|passage| passage.text(text)).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    const TEXT: &str = "Premier.\nDeuxième.\nTroisième.";
+    const LIST: [(&str, &str); 3] = [("Une autre", "headline"), ("Et une autre", "headline"), ("Menu", "boilerplate")];
+
+    /// The lines of the example numbered `at`, with `+` before those that are article, and whether a title came.
+    fn among_lines(title: &str, at: usize) -> (Vec<String>, bool) {
+        let article = Article { title: title.into(), text: TEXT.into(), group: "" };
+        let Example { title, text, passages, .. } = among(&article, &LIST.to_vec(), at, String::new());
+        let line = |(passage, kind): &(Passage, String)| {
+            let text = passage.text(&text);
+            let marked = LIST.iter().find(|(line, _)| *line == text).map_or(BODY, |(_, kind)| kind);
+            assert_eq!(marked, kind, "{text}");
+            format!("{}{text}", if kind == BODY { "+" } else { "" })
+        };
+        (passages.iter().map(line).collect(), !title.is_empty())
+    }
+
+    #[test]
+    fn an_article_is_shown_before_behind_around_and_between_the_lines_of_a_list() {
+        // The list is read from the line numbered 13 times the example's, modulo 3.
+        let [first, second, third] = LIST.map(|(text, _)| text);
+        let [one, two, three] = ["+Premier.", "+Deuxième.", "+Troisième."];
+        let cases = [
+            (32, vec![third, first, second, one, two, three]),
+            (33, vec![one, two, three, first, second, third]),
+            (34, vec![one, two, second, third, first, three]),
+            (35, vec![one, third, two, first, three, second]),
+            (40, vec![second, third, first, "+Titre", one, two, three]),
+            (0, vec![first, second, third]),
+        ];
+        for (at, expected) in cases {
+            let expected: Vec<String> = expected.into_iter().map(str::to_owned).collect();
+            assert_eq!(among_lines("Titre", at), (expected, true), "{at}");
+        }
+        assert!(!among_lines("Titre", 36).1);
+    }
+
+    #[test]
+    fn a_title_of_two_lines_is_two_passages_and_a_blank_one_none() {
+        let lines = |title| among_lines(title, 40).0.into_iter().filter(|line| line.starts_with('+')).collect::<Vec<_>>();
+        assert_eq!(lines("Un\ntitre"), ["+Un", "+titre", "+Premier.", "+Deuxième.", "+Troisième."]);
+        assert_eq!(lines(" "), ["+Premier.", "+Deuxième.", "+Troisième."]);
+    }
+
+    #[test]
+    fn no_line_and_no_event_is_in_two_groups() {
+        let page = |text: &str, kind: &str, group: Option<&str>| MarkedPage {
+            text: text.into(),
+            passages: page::split(text).into_iter().map(|passage| (passage, kind.to_owned())).collect(),
+            group: group.map(str::to_owned),
+        };
+        let pages = [page("Un", "headline", None), page("Corps", BODY, Some("b")), page("Deux", "headline", None)];
+        let article = |group| Article { title: String::new(), text: "Texte.".into(), group };
+        let articles = ["a", "b", "a", "c", "b"].map(article);
+        let examples = examples(&articles, &pages);
+        let mut groups: HashMap<&str, &str> = HashMap::new();
+        for Example { text, group, .. } in &examples {
+            for line in text.lines().filter(|line| *line != "Texte.") {
+                assert_eq!(*groups.entry(line).or_insert(group), group, "{line}");
+            }
+        }
+        // Events meet the lists in turn: a and c the first, b the second, with the page of b.
+        assert_eq!((groups["Un"], groups["Deux"], groups["Corps"]), ("page 0", "page 2", "page 2"));
+        let all: HashSet<&str> = examples.iter().map(|example| example.group.as_str()).collect();
+        assert_eq!(all, HashSet::from(["page 0", "page 2"]));
+    }
 }

@@ -15,7 +15,7 @@ use crate::features::matrix::{PackedRows, Stored};
 use crate::features::record::Recorded;
 use crate::features::{BlockConfig, Counting, Document, Reading, Shown, Space, SparseMatrix, Tally, TermCounts, Tokens};
 use crate::model::doubt::{Census, WordCounter};
-use crate::model::role::{RoleScratch, body, passages};
+use crate::model::role::{RoleScratch, body, headline, passages};
 use crate::model::{DoubtLimits, RoleHead, RoleVerdict};
 use crate::page;
 use crate::spill::Memory;
@@ -39,11 +39,14 @@ struct Bodies {
     /// For each article the end of its passages.
     ends: Vec<usize>,
     is_body: Vec<bool>,
+    /// For each article which of its body passages stands in for a title.
+    headlines: Vec<usize>,
 }
 
 impl Bodies {
-    fn push(&mut self, is_body: &[bool]) {
-        self.is_body.extend_from_slice(is_body);
+    fn push(&mut self, verdicts: &[RoleVerdict]) {
+        self.is_body.extend(verdicts.iter().map(|verdict| !verdict.is_noise));
+        self.headlines.push(headline(verdicts));
         self.ends.push(self.is_body.len());
     }
 
@@ -60,7 +63,7 @@ impl Bodies {
     fn document<'a>(&self, at: usize, (title, text): (&'a str, &'a str)) -> Option<Document<'a>> {
         let passages = page::split(text).into_iter().zip(self.of(at));
         let body = passages.filter(|(_, is_body)| **is_body).map(|(passage, _)| passage.range);
-        self.has_body(at).then(|| Document::article(title, text, body))
+        self.has_body(at).then(|| Document::article(title, text, body, self.headlines[at]))
     }
 
     /// The documents of some articles, of which the first is this one of all.
@@ -107,7 +110,7 @@ fn make(
         let texts = corpus.texts(chunk)?;
         let articles: Vec<(&str, &str)> = texts.iter().collect();
         let judged = judge(&articles, role);
-        judged.iter().for_each(|(is_body, _)| bodies.push(is_body));
+        judged.iter().for_each(|(verdicts, _)| bodies.push(verdicts));
         let with_leads = wants_leads && counting.is_recording();
         let shown = judged.par_iter().map(|(_, document)| shown(document.as_ref(), with_leads));
         counting.add(&shown.collect::<Vec<_>>())?;
@@ -300,19 +303,22 @@ pub(super) fn of_documents(space: &Space, documents: &[Document<'_>]) -> io::Res
 
 /// For each article, which of its passages are body, and the document that these make. Where nothing of it is body, serving has its answer without
 /// looking at the terms, and there is nothing to be learnt: no document.
-fn judge<'a>(articles: &[(&'a str, &'a str)], role: Option<&RoleHead>) -> Vec<(Vec<bool>, Option<Document<'a>>)> {
+fn judge<'a>(articles: &[(&'a str, &'a str)], role: Option<&RoleHead>) -> Vec<(Vec<RoleVerdict>, Option<Document<'a>>)> {
     articles
         .par_iter()
         .map_init(<(Reading, RoleScratch)>::default, |(reading, scratch), (title, text)| {
             reading.clear();
             let verdicts = match role {
-                Some(_) => passages(role, scratch, reading, text).0,
+                Some(_) => {
+                    let title = reading.read(title);
+                    passages(role, scratch, reading, (title, text)).0
+                }
                 // Nothing has to be read to know that all of it is body.
                 None => page::split(text).into_iter().map(RoleVerdict::body).collect(),
             };
-            let is_body: Vec<bool> = verdicts.iter().map(|verdict| !verdict.is_noise).collect();
-            let document = is_body.contains(&true).then(|| Document::article(title, text, body(&verdicts)));
-            (is_body, document)
+            let has_body = verdicts.iter().any(|verdict| !verdict.is_noise);
+            let document = has_body.then(|| Document::article(title, text, body(&verdicts), headline(&verdicts)));
+            (verdicts, document)
         })
         .collect()
 }

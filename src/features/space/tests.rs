@@ -15,7 +15,7 @@ fn block(name: &str, kind: BlockKind, field: Field) -> BlockConfig {
 }
 
 fn articles(articles: &[(&'static str, &'static str)]) -> Vec<Document<'static>> {
-    articles.iter().map(|(title, text)| Document::article(title, text, [0..text.len()])).collect()
+    articles.iter().map(|(title, text)| Document::article(title, text, [0..text.len()], 0)).collect()
 }
 
 fn fit(configs: Vec<BlockConfig>, documents: &[Document<'_>]) -> Space {
@@ -65,8 +65,8 @@ fn blocks_are_scaled_by_their_weights_and_a_title_stands_in_once() {
         BlockConfig { weight: 0.5, ..block("title", BlockKind::Words, Field::Title) },
     ];
     let text = "x\ny";
-    let untitled = Document::article("", text, [0..1, 2..3]);
-    let titled = Document::article("x", text, [2..3]);
+    let untitled = Document::article("", text, [0..1, 2..3], 0);
+    let titled = Document::article("x", text, [2..3], 0);
     let space = fit(configs, &[untitled.clone(), titled.clone()]);
     let [vector, of_titled] = vectors(&space, &[&untitled, &titled]).try_into().unwrap();
     // Both words in both documents: idf 1. Block one: 1/sqrt 2 * sqrt(1/1.5); block two: sqrt(0.5/1.5).
@@ -115,7 +115,7 @@ fn unknown_terms_and_empty_blocks_leave_a_zero_vector() {
     ];
     let space = fit(configs, &articles(&[("", "ab")]));
     assert_eq!(space.term(0), (1, " a"));
-    let unknown = Document::article("", "zz", [0..2]);
+    let unknown = Document::article("", "zz", [0..2], 0);
     assert_eq!(vectors(&space, &[&unknown]), [vec![]]);
 }
 
@@ -123,7 +123,7 @@ fn unknown_terms_and_empty_blocks_leave_a_zero_vector() {
 fn places_lead_back_to_title_and_text() {
     let space = fit(vec![block("ngram", BlockKind::Ngrams { min: 3, max: 3 }, Field::Document)], &[]);
     let (title, text) = ("Été", "x  L’Étape");
-    let document = Document::article(title, text, [3..text.len()]);
+    let document = Document::article(title, text, [3..text.len()], 0);
     let mut places = Vec::new();
     space.read(
         &mut Reader::default(),
@@ -152,7 +152,7 @@ fn own_and_quoted_words_are_told_apart_whatever_the_quotation_marks() {
         assert_eq!(terms(1), ["oui"], "{text}");
     }
     // A quotation that is never closed ends with its passage.
-    let document = Document::article("", "« Un deux\ntrois", [0..10, 11..16]);
+    let document = Document::article("", "« Un deux\ntrois", [0..10, 11..16], 0);
     let space = fit(configs, &[document]);
     assert_eq!(space.blocks()[0].vocabulary.iter().collect::<Vec<_>>(), ["trois"]);
 }
@@ -165,7 +165,7 @@ fn common_words_leave_out_names_figures_and_quotations_and_edges_are_the_first_a
     // may be anything.
     let text = "Le ministre Ali part. Paris attend à Rome « nous », 12 ans durant\nTous sauf l’Italie";
     let line = text.find('\n').unwrap();
-    let document = Document::article("Un Roi", text, [0..line, line + 1..text.len()]);
+    let document = Document::article("Un Roi", text, [0..line, line + 1..text.len()], 0);
     let space = fit(vec![common, edges], &[document]);
     let terms = |at: usize| space.blocks()[at].vocabulary.iter().map(str::to_owned).collect::<Vec<_>>();
     assert_eq!(terms(0), ["un", "le", "ministre", "part", "paris", "attend", "à", "ans", "durant", "tous", "sauf", "l"]);
@@ -179,7 +179,7 @@ fn bigrams_are_words_beside_one_another_in_a_sentence() {
     // Over a full stop, a quotation, a name or the end of a passage no pair is made.
     let text = "Il ne part pas. Puis il dit « non » à tous ceux du Sahel qui restent\nIci rien";
     let line = text.find('\n').unwrap();
-    let documents = [Document::article("Un accord", text, [0..line, line + 1..text.len()])];
+    let documents = [Document::article("Un accord", text, [0..line, line + 1..text.len()], 0)];
     let space = fit(bigrams, &documents);
     let terms: Vec<&str> = space.blocks()[0].vocabulary.iter().collect();
     let expected = [
@@ -226,7 +226,7 @@ proptest! {
         let text = bodies.concat();
         let mut end = 0;
         let ranges = bodies.iter().map(|body| { end += body.len(); end - body.len()..end });
-        let document = Document::article(&title, &text, ranges);
+        let document = Document::article(&title, &text, ranges, 0);
         let (blocks, lexicon) = everything();
         // Fitted on another text as well, so that idf differ and some terms are unknown.
         let other = Document::passage("Le général visite le Niger. « Été » en Algérie", 0..47);
