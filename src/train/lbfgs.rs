@@ -21,6 +21,9 @@ const CHUNK: usize = 1 << 14;
 /// Sums that run side by side within a chunk.
 const LANES: usize = 8;
 
+/// Variables whose products are summed in single precision.
+const STRETCH: usize = 256;
+
 /// The share of the promised decrease that a step must bring.
 const DECREASE: f64 = 1e-4;
 
@@ -98,13 +101,13 @@ pub fn minimise(
             break;
         }
         let direction = direction(&gradient, diagonal, &history);
-        let slope = dot(&gradient, &direction, |slope, direction| slope * direction);
+        let slope = dot(&gradient, &direction, |slope, direction: f32| slope * f64::from(direction));
         let (mut low, mut high, mut length) = (0.0, f64::INFINITY, 1.0);
         let mut found = false;
         for _ in 0..TRIALS {
             step(&mut trial, &parameters, length, &direction);
             let there = evaluate(&trial, &mut trial_gradient);
-            let slope_there = dot(&trial_gradient, &direction, |slope, direction| slope * direction);
+            let slope_there = dot(&trial_gradient, &direction, |slope, direction: f32| slope * f64::from(direction));
             let (from, to) = (here.value, there.value);
             let is_lower = to <= from + DECREASE * length * slope;
             let is_level = (to - from).abs() <= limits.rounding * from.abs() && slope_there <= (2.0 * DECREASE - 1.0) * slope;
@@ -151,13 +154,12 @@ pub fn minimise(
     Minimum { parameters, iterations, gradient: here.gradient, short_of_tolerance }
 }
 
-/// Where to go: minus the approximate inverse Hessian times the gradient.
-fn direction(gradient: &[f64], diagonal: &[f64], history: &VecDeque<Step>) -> Vec<f64> {
-    let mut direction: Vec<f64> = gradient.par_iter().with_min_len(CHUNK).map(|slope| -slope).collect();
+/// Where to go: minus the approximate inverse Hessian times the gradient; in single precision, like the steps that it is made of.
+fn direction(gradient: &[f64], diagonal: &[f64], history: &VecDeque<Step>) -> Vec<f32> {
+    let mut direction: Vec<f32> = gradient.par_iter().with_min_len(CHUNK).map(|slope| single(-slope)).collect();
     let mut alphas = [0.0; HISTORY];
     // Each pass over the direction ends a step of the recursion and begins the next.
-    let product = |moved: f32, direction: f64| f64::from(moved) * direction;
-    let mut next = history.back().map_or(0.0, |Step { moved, .. }| dot(moved, &direction, product));
+    let mut next = history.back().map_or(0.0, |Step { moved, .. }| add(&mut direction, 0.0, moved, Some(moved)));
     for at in (0..history.len()).rev() {
         alphas[at] = history[at].rho * next;
         let before = at.checked_sub(1).map(|before| history[before].moved.as_slice());
@@ -168,8 +170,9 @@ fn direction(gradient: &[f64], diagonal: &[f64], history: &VecDeque<Step>) -> Ve
         Some(Step { bent, rho, .. }) => 1.0 / (rho * dot(bent, diagonal, |bent, of| f64::from(bent) * f64::from(bent) * of)),
         None => 1.0 / libm::sqrt(dot(gradient, diagonal, |slope, of| slope * slope * of)),
     };
-    direction.par_iter_mut().with_min_len(CHUNK).zip(diagonal).for_each(|(to, diagonal)| *to *= scale * diagonal);
-    next = history.front().map_or(0.0, |Step { bent, .. }| dot(bent, &direction, product));
+    let all = direction.par_iter_mut().with_min_len(CHUNK).zip(diagonal);
+    all.for_each(|(to, diagonal)| *to = single(f64::from(*to) * scale * diagonal));
+    next = history.front().map_or(0.0, |Step { bent, .. }| add(&mut direction, 0.0, bent, Some(bent)));
     for (at, Step { moved, rho, .. }) in history.iter().enumerate() {
         let after = history.get(at + 1).map(|after| after.bent.as_slice());
         next = add(&mut direction, alphas[at] - rho * next, moved, after);
@@ -177,35 +180,53 @@ fn direction(gradient: &[f64], diagonal: &[f64], history: &VecDeque<Step>) -> Ve
     direction
 }
 
+#[expect(clippy::cast_possible_truncation, reason = "kept in single precision")]
+fn single(of: f64) -> f32 {
+    of as f32
+}
+
 /// `from` + `length` · `direction`.
-fn step(to: &mut [f64], from: &[f64], length: f64, direction: &[f64]) {
+fn step(to: &mut [f64], from: &[f64], length: f64, direction: &[f32]) {
     let all = to.par_iter_mut().with_min_len(CHUNK).zip(from).zip(direction);
-    all.for_each(|((to, from), direction)| *to = from + length * direction);
+    all.for_each(|((to, from), direction)| *to = from + length * f64::from(*direction));
 }
 
 /// `left` − `right`.
 fn difference(to: &mut Vec<f32>, left: &[f64], right: &[f64]) {
     to.resize(left.len(), 0.0);
-    #[expect(clippy::cast_possible_truncation, reason = "kept in single precision")]
-    let set = |((to, left), right): ((&mut f32, &f64), &f64)| *to = (left - right) as f32;
+    let set = |((to, left), right): ((&mut f32, &f64), &f64)| *to = single(left - right);
     to.par_iter_mut().with_min_len(CHUNK).zip(left).zip(right).for_each(set);
 }
 
 /// Adds `factor` · `other` to `to`; then its product with `next`, in the same pass over memory.
-fn add(to: &mut [f64], factor: f64, other: &[f32], next: Option<&[f32]>) -> f64 {
-    let add = |(to, other): (&mut [f64], &[f32])| {
-        to.iter_mut().zip(other).for_each(|(to, other)| *to += factor * f64::from(*other));
-    };
-    let chunks = to.par_chunks_mut(CHUNK).zip(other.par_chunks(CHUNK));
-    let Some(next) = next else {
-        chunks.for_each(add);
-        return 0.0;
-    };
-    let sums = chunks.zip(next.par_chunks(CHUNK)).map(|((to, other), next)| {
-        add((&mut *to, other));
-        sum(to.len(), |at| f64::from(next[at]) * to[at])
+fn add(to: &mut [f32], factor: f64, other: &[f32], next: Option<&[f32]>) -> f64 {
+    let factor = single(factor);
+    let chunks = to.par_chunks_mut(CHUNK).zip(other.par_chunks(CHUNK)).enumerate();
+    let sums = chunks.map(|(at, (to, other))| {
+        let mut sum = 0.0;
+        let mut next = next.map(|next| &next[at * CHUNK..]);
+        for (to, other) in to.chunks_mut(STRETCH).zip(other.chunks(STRETCH)) {
+            to.iter_mut().zip(other).for_each(|(to, other)| *to += factor * other);
+            if let Some(after) = &mut next {
+                let (with, rest) = after.split_at(to.len());
+                sum += product(to, with);
+                *after = rest;
+            }
+        }
+        sum
     });
     sums.collect::<Vec<f64>>().iter().sum()
+}
+
+/// The product of two short vectors.
+fn product(left: &[f32], right: &[f32]) -> f64 {
+    let mut sums = [0.0_f32; LANES];
+    let (left, right) = (left.chunks_exact(LANES), right.chunks_exact(LANES));
+    let rest: f32 = left.remainder().iter().zip(right.remainder()).map(|(left, right)| left * right).sum();
+    for (left, right) in left.zip(right) {
+        sums.iter_mut().zip(left).zip(right).for_each(|((sum, left), right)| *sum += left * right);
+    }
+    sums.iter().map(|sum| f64::from(*sum)).sum::<f64>() + f64::from(rest)
 }
 
 /// Σ of the squares.
