@@ -1,6 +1,6 @@
 //! Body or noise: what each passage of a page is.
 //!
-//! A head over the passage's words and [shape](crate::features::shape) gives each passage its kind. Two rules stand
+//! A head over the passage's words and [shape](crate::features::shape) gives each passage its kind. Three rules stand
 //! beside it:
 //!
 //! - *Repeated.* A passage whose words an earlier body passage has in the same order is noise of its own kind. This is
@@ -8,6 +8,8 @@
 //! - *The main passage.* Many collectors deliver an article as one long line. A passage that stands alone, or that is
 //!   long and holds at least half of the page's words, is noise only above a [threshold](RoleHead::thresholds) of its own, which is close
 //!   to 1: one wrong verdict must not lose an article.
+//! - *Scraps.* A list of headlines without an article is not one because a line or two pass for article: where nothing but a few words of a page would be
+//!   body, and no title says that an article belongs to it, there is none.
 
 use std::collections::HashSet;
 use std::hash::BuildHasher;
@@ -28,6 +30,12 @@ pub const REPEATED: &str = "repeated";
 
 /// Words from which a passage can be a page's main passage.
 const MAIN_WORDS: usize = 40;
+
+/// Words of the shortest article among noise.
+const ARTICLE_WORDS: usize = 20;
+
+/// Passages of noise beside which a shorter one is none.
+const LIST: usize = 5;
 
 /// The noise probability below which a body passage can stand in for the title.
 const HEADLINE_DOUBT: f64 = 0.2;
@@ -108,6 +116,7 @@ impl RoleHead {
         let main = main_passage(page);
         let body = self.body();
         let mut verdicts = Vec::with_capacity(page.passages.len());
+        let mut kinds_of_noise = Vec::with_capacity(page.passages.len());
         for (at, passage) in page.passages.iter().enumerate() {
             shapes.terms(at, shape);
             let parts = [Part { tokens: page.tokens[at].clone(), is_title: true }];
@@ -117,13 +126,23 @@ impl RoleHead {
             let noise_probability = (1.0 - probabilities[body]).clamp(0.0, 1.0);
             let threshold = if main == Some(at) { self.main_threshold } else { self.threshold };
             let is_noise = noise_probability > threshold;
-            if is_noise {
-                probabilities[body] = 0.0;
-            }
-            let kind = self.head.labels[if is_noise { argmax(&probabilities) } else { body }].clone();
+            probabilities[body] = 0.0;
+            let kind_of_noise = argmax(&probabilities);
+            let kind = self.head.labels[if is_noise { kind_of_noise } else { body }].clone();
             verdicts.push(RoleVerdict { passage: passage.clone(), is_noise, kind, noise_probability });
+            kinds_of_noise.push(kind_of_noise);
         }
         mark_repeated(page, &mut verdicts);
+        if are_scraps(page, &verdicts) {
+            for (verdict, kind) in verdicts.iter_mut().zip(kinds_of_noise).filter(|(verdict, _)| !verdict.is_noise) {
+                *verdict = RoleVerdict {
+                    is_noise: true,
+                    kind: self.head.labels[kind].clone(),
+                    noise_probability: 1.0,
+                    ..verdict.clone()
+                };
+            }
+        }
         verdicts
     }
 
@@ -170,6 +189,14 @@ fn main_passage(page: &Page<'_>) -> Option<usize> {
     }
     let total: usize = page.tokens.iter().map(ExactSizeIterator::len).sum();
     page.tokens.iter().position(|tokens| tokens.len() >= MAIN_WORDS && 2 * tokens.len() >= total)
+}
+
+/// Whether what passes for article is but a few words in a list.
+fn are_scraps(page: &Page<'_>, verdicts: &[RoleVerdict]) -> bool {
+    let noises = verdicts.iter().filter(|verdict| verdict.is_noise).count();
+    let body = page.tokens.iter().zip(verdicts).filter(|(_, verdict)| !verdict.is_noise);
+    let words: usize = body.map(|(tokens, _)| tokens.len()).sum();
+    page.title.is_empty() && noises >= LIST && words < ARTICLE_WORDS
 }
 
 /// Makes noise of body passages whose words an earlier body passage has.
@@ -241,5 +268,34 @@ mod tests {
         };
         // Noise isn't counted: the line behind the doubtful one is the second of the body.
         assert_eq!([nth(&[0.9, 0.4, 0.9, 0.1, 0.0]), nth(&[0.1, 0.0]), nth(&[0.9, 0.4, 0.3]), nth(&[])], [1, 0, 0, 0]);
+    }
+
+    #[test]
+    fn a_few_words_in_a_list_are_no_article_unless_a_title_came() {
+        let are_scraps_of = |text: &str, noises: usize, title: Range<usize>| {
+            with_page(text, |page, mut verdicts| {
+                verdicts[..noises].iter_mut().for_each(|verdict| verdict.is_noise = true);
+                let Page { text, passages, reading, tokens, .. } = *page;
+                are_scraps(&Page { text, passages, reading, title, tokens }, &verdicts)
+            })
+        };
+        let list = |words: usize| format!("a\nb\nc\nd\ne\n{}", "mot ".repeat(words));
+        assert!(are_scraps_of(&list(19), 5, 0..0));
+        assert!(!are_scraps_of(&list(20), 5, 0..0), "long enough");
+        assert!(!are_scraps_of(&list(19), 4, 0..0), "hardly a list");
+        assert!(!are_scraps_of(&list(19), 5, 0..1), "a title came");
+    }
+
+    #[test]
+    fn scraps_are_given_the_kind_of_noise_that_they_are_likest() {
+        let role = crate::model::fixture::model().role.unwrap();
+        let answer = |text: &str| {
+            let mut reading = Reading::default();
+            passages(Some(&role), &mut RoleScratch::default(), &mut reading, (0..0, text)).0
+        };
+        let verdicts = answer("menu a\nmenu b\nmenu c\nmenu d\nmenu e\nUn accord");
+        assert!(verdicts.iter().all(|verdict| verdict.is_noise && verdict.kind == "menu"));
+        assert!(verdicts[0].noise_probability < 1.0 && verdicts[5].noise_probability == 1.0);
+        assert!(!answer("menu a\nmenu b\nmenu c\nmenu d\nUn accord")[4].is_noise);
     }
 }
