@@ -109,7 +109,7 @@ pub struct Shapes<'a> {
     keys: HashMap<u64, usize, FixedState>,
     /// For each passage how many share its line.
     beside: Vec<usize>,
-    /// Stems of the title that came with the page.
+    /// Stems of the title that came with the page, sorted.
     title: Vec<u32>,
     /// The short passage before all prose that has most in common with it.
     headline: Option<usize>,
@@ -145,7 +145,8 @@ impl<'a> Shapes<'a> {
         }
         let lines = passages.chunk_by(|left, right| left.line == right.line);
         let beside = lines.flat_map(|line| std::iter::repeat_n(line.len(), line.len())).collect();
-        let title = page.stems_of(&page.title).collect();
+        let mut title: Vec<u32> = page.stems_of(&page.title).collect();
+        title.sort_unstable();
         let headline = next.filter(|first| *first > 0).and_then(|first| {
             for at in (0..forms.len()).filter(|at| !forms[*at].prose) {
                 for stem in page.stems(at) {
@@ -204,6 +205,7 @@ impl<'a> Shapes<'a> {
         }
     }
 
+    /// The prose around the passage numbered `at`.
     fn near(&self, at: usize) -> Near {
         let before = self.prose.partition_point(|other| *other < at);
         let behind = self.prose.partition_point(|other| *other <= at);
@@ -249,7 +251,7 @@ impl<'a> Shapes<'a> {
     /// Terms of a short passage, of so many `stems`: whether it is a line of the article, such as its headline, or one of a list. Where a title came
     /// with the page, a line right before the article that is not that title is hardly the headline.
     fn short(&self, at: usize, near: &Near, stems: usize, terms: &mut ShapeTerms) {
-        let in_title = self.page.stems(at).filter(|stem| self.title.contains(stem)).count();
+        let in_title = self.page.stems(at).filter(|stem| self.title.binary_search(stem).is_ok()).count();
         let is_untitled = self.title.is_empty();
         let (from, to) = near.distances(at);
         terms.push_two(SHORT_DISTANCES, [from, to]);
@@ -257,6 +259,7 @@ impl<'a> Shapes<'a> {
             let is_title = stems > 0 && in_title * 100 >= IS_TITLE * stems;
             terms.push_two(if is_title { TITLE_DISTANCES } else { OTHER_DISTANCES }, [from, to]);
         }
+        // As in `PLACES`.
         let place = match near {
             Near { before: 0, next: None, .. } => 0,
             Near { before: 0, next: Some(next), .. } if *next == at + 1 => 1,
