@@ -48,7 +48,8 @@ pub struct Page<'a> {
     pub passages: &'a [Passage],
     /// What its passages were read into.
     pub reading: &'a Reading,
-    /// The tokens there of the title that came with it; none where none came.
+    /// The tokens there of the title that came with it; none where none came. One without a word that has a [stem](Reading::stem) can't be compared with
+    /// anything, and is no title here.
     pub title: Range<usize>,
     /// For each passage its tokens there.
     pub tokens: &'a [Range<usize>],
@@ -160,6 +161,12 @@ impl<'a> Shapes<'a> {
         Self { page, forms, prose, stems, next_shared, keys, beside, title, headline }
     }
 
+    /// Whether a title came with the page that lines can be compared with.
+    #[must_use]
+    pub fn is_titled(&self) -> bool {
+        !self.title.is_empty()
+    }
+
     /// Puts the terms of the passage numbered `at` into `terms`.
     ///
     /// # Panics
@@ -252,7 +259,7 @@ impl<'a> Shapes<'a> {
     /// with the page, a line right before the article that is not that title is hardly the headline.
     fn short(&self, at: usize, near: &Near, stems: usize, terms: &mut ShapeTerms) {
         let in_title = self.page.stems(at).filter(|stem| self.title.binary_search(stem).is_ok()).count();
-        let is_untitled = self.title.is_empty();
+        let is_untitled = !self.is_titled();
         let (from, to) = near.distances(at);
         terms.push_two(SHORT_DISTANCES, [from, to]);
         if !is_untitled {
@@ -385,17 +392,37 @@ mod tests {
     }
 
     #[test]
+    fn a_title_in_other_words_has_two_words_of_five() {
+        let page = format!("Accord formation officiers bourses stages\n{PROSE}");
+        let is_title = |title: &str| has(&titled(title, &page)[0], "title before=none after=1");
+        assert!(is_title("Un accord, une formation") && !is_title("Un accord, un traité"));
+        // A title of short words alone can't be compared.
+        assert!(has(&titled("ONU", &page)[0], "title-shared=none right before"));
+    }
+
+    #[test]
     fn the_line_that_has_most_in_common_with_the_prose_is_told() {
-        // "formation" stands in both short lines that have words of the prose: it counts half, "officiers" whole.
+        let most = |lines: [&str; 3]| {
+            let terms = of(&format!("{}\n{PROSE}", lines.join("\n")));
+            (0..3).filter(|at| terms[*at].iter().any(|term| term.starts_with("most-shared"))).collect::<Vec<_>>()
+        };
+        // "accord" stands in short lines four times, and counts a quarter each time; "officiers" stands in one, once.
+        assert_eq!(most(["Accord", "Des officiers", "Accord, accord, accord"]), [1]);
+        // Of equals it is the last; words of four letters don't count, and nothing in common is not the most.
+        assert_eq!(most(["Des stages", "Des bourses", "La météo"]), [1]);
+        assert_eq!(most(["Le cent", "Des bourses", "Cent"]), [1]);
+        assert_eq!(most(["Le cent", "La météo", "Cent"]), [0; 0]);
+    }
+
+    #[test]
+    fn the_run_that_a_line_stands_in_and_what_it_shares_with_the_next_prose_are_told() {
         let page =
             format!("Formation: le bac approche\nDes officiers en formation\nMétéo du jour\n{PROSE}\nDeux ministres\n{PROSE}");
         let terms = titled("Un titre", &page);
         assert!(has(&terms[1], "most-shared before") && has(&terms[0], "less-shared before"));
         assert!(has(&terms[2], "less-shared right before") && has(&terms[4], "less-shared between"));
         assert!(has(&of(&page)[1], "most-shared untitled before"));
-        // A list before the prose, and a single line between prose.
         assert!(has(&terms[0], "run=3-4 before") && has(&terms[2], "run=3-4 right before") && has(&terms[4], "run=1 between"));
-        // Of "officiers" and "formation" both stand in the prose behind, of "météo" and "jour" neither.
         assert!(has(&terms[1], "next-shared=80-") && has(&terms[2], "next-shared=0"));
     }
 

@@ -8,8 +8,8 @@
 //! - *The main passage.* Many collectors deliver an article as one long line. A passage that stands alone, or that is
 //!   long and holds at least half of the page's words, is noise only above a [threshold](RoleHead::thresholds) of its own, which is close
 //!   to 1: one wrong verdict must not lose an article.
-//! - *Scraps.* A list of headlines without an article is not one because a line or two pass for article: where nothing but a few words of a page would be
-//!   body, and no title says that an article belongs to it, there is none.
+//! - *Scraps.* A list of headlines without an article is not one because a line or two pass for article: where nothing but a few doubtful words of a page
+//!   would be body, and no title says that an article belongs to it, there is none.
 
 use std::collections::HashSet;
 use std::hash::BuildHasher;
@@ -34,8 +34,11 @@ const MAIN_WORDS: usize = 40;
 /// Words of the shortest article among noise.
 const ARTICLE_WORDS: usize = 20;
 
-/// Passages of noise beside which a shorter one is none.
+/// Lines of noise beside which fewer words are none.
 const LIST: usize = 5;
+
+/// The noise probability below which even a few words are article.
+const SCRAP_DOUBT: f64 = 0.1;
 
 /// The noise probability below which a body passage can stand in for the title.
 const HEADLINE_DOUBT: f64 = 0.2;
@@ -133,7 +136,7 @@ impl RoleHead {
             kinds_of_noise.push(kind_of_noise);
         }
         mark_repeated(page, &mut verdicts);
-        if are_scraps(page, &verdicts) {
+        if !shapes.is_titled() && are_scraps(page, &verdicts) {
             for (verdict, kind) in verdicts.iter_mut().zip(kinds_of_noise).filter(|(verdict, _)| !verdict.is_noise) {
                 *verdict = RoleVerdict {
                     is_noise: true,
@@ -175,8 +178,8 @@ pub fn body(verdicts: &[RoleVerdict]) -> impl Iterator<Item = Range<usize>> {
     verdicts.iter().filter(|verdict| !verdict.is_noise).map(|verdict| verdict.passage.range.clone())
 }
 
-/// Which of the body passages stands in for a title where none came: the first that is article without much doubt. A line of another story that
-/// passes for one before the article is rarely that.
+/// Which of the body passages stands in for a title where none came: the first that is article without much doubt, or else the first. A line of another story
+/// that passes for one before the article is rarely without doubt.
 pub fn headline(verdicts: &[RoleVerdict]) -> usize {
     let mut body = verdicts.iter().filter(|verdict| !verdict.is_noise);
     body.position(|verdict| verdict.noise_probability < HEADLINE_DOUBT).unwrap_or(0)
@@ -191,12 +194,13 @@ fn main_passage(page: &Page<'_>) -> Option<usize> {
     page.tokens.iter().position(|tokens| tokens.len() >= MAIN_WORDS && 2 * tokens.len() >= total)
 }
 
-/// Whether what passes for article is but a few words in a list.
+/// Whether what passes for article is but a few doubtful words in a list.
 fn are_scraps(page: &Page<'_>, verdicts: &[RoleVerdict]) -> bool {
-    let noises = verdicts.iter().filter(|verdict| verdict.is_noise).count();
+    let lines = verdicts.iter().filter(|verdict| verdict.is_noise && verdict.kind != REPEATED).count();
     let body = page.tokens.iter().zip(verdicts).filter(|(_, verdict)| !verdict.is_noise);
-    let words: usize = body.map(|(tokens, _)| tokens.len()).sum();
-    page.title.is_empty() && noises >= LIST && words < ARTICLE_WORDS
+    let words: usize = body.clone().map(|(tokens, _)| tokens.len()).sum();
+    let are_doubtful = body.fold(true, |all, (_, verdict)| all && verdict.noise_probability >= SCRAP_DOUBT);
+    are_doubtful && lines >= LIST && words < ARTICLE_WORDS
 }
 
 /// Makes noise of body passages whose words an earlier body passage has.
@@ -271,31 +275,35 @@ mod tests {
     }
 
     #[test]
-    fn a_few_words_in_a_list_are_no_article_unless_a_title_came() {
-        let are_scraps_of = |text: &str, noises: usize, title: Range<usize>| {
-            with_page(text, |page, mut verdicts| {
-                verdicts[..noises].iter_mut().for_each(|verdict| verdict.is_noise = true);
-                let Page { text, passages, reading, tokens, .. } = *page;
-                are_scraps(&Page { text, passages, reading, title, tokens }, &verdicts)
+    fn a_few_doubtful_words_in_a_list_are_no_article() {
+        let are_scraps_of = |words: usize, lines: usize, doubt: f64, kind: &str| {
+            let text = format!("a\nb\nc\nd\ne\n{}", "mot ".repeat(words));
+            with_page(&text, |page, mut verdicts| {
+                for verdict in &mut verdicts[..lines] {
+                    (verdict.is_noise, verdict.kind) = (true, kind.into());
+                }
+                verdicts[lines..].iter_mut().for_each(|verdict| verdict.noise_probability = doubt);
+                are_scraps(page, &verdicts)
             })
         };
-        let list = |words: usize| format!("a\nb\nc\nd\ne\n{}", "mot ".repeat(words));
-        assert!(are_scraps_of(&list(19), 5, 0..0));
-        assert!(!are_scraps_of(&list(20), 5, 0..0), "long enough");
-        assert!(!are_scraps_of(&list(19), 4, 0..0), "hardly a list");
-        assert!(!are_scraps_of(&list(19), 5, 0..1), "a title came");
+        assert!(are_scraps_of(19, 5, 0.1, "menu"));
+        assert!(!are_scraps_of(20, 5, 0.1, "menu"), "long enough");
+        assert!(!are_scraps_of(18, 4, 0.1, "menu"), "hardly a list");
+        assert!(!are_scraps_of(19, 5, 0.09, "menu"), "without doubt");
+        assert!(!are_scraps_of(19, 5, 0.1, REPEATED), "the same again is no list");
     }
 
     #[test]
     fn scraps_are_given_the_kind_of_noise_that_they_are_likest() {
         let role = crate::model::fixture::model().role.unwrap();
-        let answer = |text: &str| {
+        let answer = |title: &str, text: &str| {
             let mut reading = Reading::default();
-            passages(Some(&role), &mut RoleScratch::default(), &mut reading, (0..0, text)).0
+            let title = reading.read(title);
+            passages(Some(&role), &mut RoleScratch::default(), &mut reading, (title, text)).0
         };
-        let verdicts = answer("menu a\nmenu b\nmenu c\nmenu d\nmenu e\nUn accord");
+        let verdicts = answer("", "menu a\nmenu b\nmenu c\nmenu d\nmenu e\nUn accord");
         assert!(verdicts.iter().all(|verdict| verdict.is_noise && verdict.kind == "menu"));
         assert!(verdicts[0].noise_probability < 1.0 && verdicts[5].noise_probability == 1.0);
-        assert!(!answer("menu a\nmenu b\nmenu c\nmenu d\nUn accord")[4].is_noise);
+        assert!(!answer("Le titre", "menu a\nmenu b\nmenu c\nmenu d\nmenu e\nUn accord")[5].is_noise);
     }
 }

@@ -104,7 +104,9 @@ pub fn minimise(
         let slope = dot(&gradient, &direction, |slope, direction: f32| slope * f64::from(direction));
         let (mut low, mut high, mut length) = (0.0, f64::INFINITY, 1.0);
         let mut found = false;
-        for _ in 0..TRIALS {
+        // What is too small for single precision leads nowhere.
+        let trials = if slope < 0.0 { TRIALS } else { 0 };
+        for _ in 0..trials {
             step(&mut trial, &parameters, length, &direction);
             let there = evaluate(&trial, &mut trial_gradient);
             let slope_there = dot(&trial_gradient, &direction, |slope, direction: f32| slope * f64::from(direction));
@@ -329,5 +331,11 @@ mod tests {
             evaluated(f64::NAN, gradient)
         });
         assert_eq!(never.short_of_tolerance, Some("no step makes it smaller"));
+        // A gradient that single precision does not hold is not followed to the last iteration.
+        let faint = minimise(vec![0.0], &[1.0], Limits { tolerance: 1e-60, ..limits }, |at, gradient| {
+            gradient[0] = 1e-50;
+            evaluated(1e-50 * at[0], gradient)
+        });
+        assert_eq!((faint.iterations, faint.short_of_tolerance), (0, Some("no step makes it smaller")));
     }
 }

@@ -48,6 +48,9 @@ const WORDS: f64 = 0.25;
 /// Lines of the shortest list that an article is shown among, and how many lengths there are.
 const LINES: [usize; 2] = [6, 5];
 
+/// Lists from which on groups are joined by the list that they are shown with.
+const JOINED: usize = 20;
+
 /// Bytes of the longest headline of a page that is shown as its title too.
 const HEADLINE: usize = 200;
 
@@ -152,20 +155,21 @@ fn chosen(corpus: &Corpus) -> io::Result<Vec<Article<'_>>> {
 
 fn examples<'a>(articles: &'a [Article<'_>], pages: &'a [MarkedPage]) -> Vec<Example<'a>> {
     let name = |at: usize| pages[at].group.clone().unwrap_or_else(|| format!("page {at}"));
-    let lists: Vec<usize> = (0..pages.len()).filter(|at| pages[*at].passages.iter().all(|(_, kind)| kind != BODY)).collect();
-    // Each group meets one list, and makes one group with it: no line is both trained on and tested with.
+    let is_list = |page: &MarkedPage| page.group.is_none() && page.passages.iter().all(|(_, kind)| kind != BODY);
+    let lists: Vec<usize> = (0..pages.len()).filter(|at| is_list(&pages[*at])).collect();
+    // Each group meets one list, and makes one group with it, so that no page is both trained on and tested with; unless that leaves few groups.
     let mut met: HashMap<&str, usize> = HashMap::new();
     for article in articles {
         let next = met.len();
         met.entry(article.group).or_insert(next);
     }
     let list = |group: &str| Some(lists[met.get(group)?.checked_rem(lists.len())?]);
-    let joint = |group: String| list(&group).map_or(group, name);
+    let joint = |group: String| list(&group).filter(|_| lists.len() >= JOINED).map_or(group, name);
     let marked = (0..pages.len()).flat_map(|at| shown(&pages[at], &joint(name(at))));
     let whole = articles.iter().enumerate().flat_map(|(at, article)| {
         let group = joint(article.group.to_owned());
         let mut examples = alone(article, at, &group);
-        examples.extend(list(article.group).map(|list| among(article, &lines(&pages[list]), at, group)));
+        examples.extend(list(article.group).map(|list| among(article, &lines(&pages[list]), scattered(at), group)));
         examples
     });
     marked.chain(whole).collect()
@@ -198,10 +202,10 @@ fn alone<'a>(article: &'a Article<'_>, at: usize, group: &str) -> Vec<Example<'a
     std::iter::once(example(lines)).chain(is_line.then(|| example(Cow::Owned(one_line(text))))).collect()
 }
 
-/// An article among some lines of `list`, or these alone, as its number tells.
-fn among<'a>(article: &'a Article<'_>, list: &List<'_>, at: usize, group: String) -> Example<'a> {
+/// An article among some lines of `list`, or these alone, as a `number` tells.
+fn among<'a>(article: &'a Article<'_>, list: &List<'_>, number: usize, group: String) -> Example<'a> {
     let Article { title, text, .. } = article;
-    let mut turns = Turns(at);
+    let mut turns = Turns(number);
     let layout = turns.one_of(4);
     let title_given = if turns.one_of(2) == 0 { title } else { "" };
     let has_headline = turns.one_of(2) == 1;
@@ -213,9 +217,8 @@ fn among<'a>(article: &'a Article<'_>, list: &List<'_>, at: usize, group: String
             passages.extend(page::split(text).iter().map(|passage| (passage.text(text), BODY)));
         }
     }
-    // Begins anywhere in the list, so that each line comes to stand beside an article.
-    let count = (LINES[0] + at % LINES[1]).min(list.len());
-    let mut lines = list.iter().copied().cycle().skip(at * 13 % list.len()).take(count);
+    let count = (LINES[0] + turns.one_of(LINES[1])).min(list.len());
+    let mut lines = list.iter().copied().cycle().skip(turns.one_of(list.len())).take(count);
     let place = match layout {
         0 => 0,
         1 => passages.len(),
@@ -232,6 +235,12 @@ fn among<'a>(article: &'a Article<'_>, list: &List<'_>, at: usize, group: String
     let kinds = passages.iter().map(|(_, kind)| (*kind).to_owned());
     let passages = page::split(&text).into_iter().zip(kinds).collect();
     Example { title: title_given, text: Cow::Owned(text), passages, group }
+}
+
+/// A number that has nothing to do with those beside it (multiplicative hashing; Knuth, The Art of Computer Programming, 6.4), its best bits lowest.
+fn scattered(at: usize) -> usize {
+    let at = u32::try_from(at).unwrap_or_default();
+    at.wrapping_mul(0x9e37_79b1).swap_bytes() as usize
 }
 
 /// A number as choices, of which each combination comes in turn.
@@ -272,53 +281,86 @@ mod tests {
         (passages.iter().map(line).collect(), !title.is_empty())
     }
 
+    /// The number that stands for these choices: layout, no title given, headline, gap, not the list alone, length, first line.
+    fn number(choices: [usize; 7]) -> usize {
+        let of = [4, 2, 2, 2, 2, LINES[1], LIST.len()];
+        choices.iter().zip(of).rev().fold(0, |number, (choice, of)| number * of + choice)
+    }
+
     #[test]
     fn an_article_is_shown_before_behind_around_and_between_the_lines_of_a_list() {
-        // The list is read from the line numbered 13 times the example's, modulo 3.
         let [first, second, third] = LIST.map(|(text, _)| text);
         let [one, two, three] = ["+Premier.", "+Deuxième.", "+Troisième."];
         let cases = [
-            (32, vec![third, first, second, one, two, three]),
-            (33, vec![one, two, three, first, second, third]),
-            (34, vec![one, two, second, third, first, three]),
-            (35, vec![one, third, two, first, three, second]),
-            (40, vec![second, third, first, "+Titre", one, two, three]),
-            (0, vec![first, second, third]),
+            ([0, 0, 0, 0, 1, 0, 2], vec![third, first, second, one, two, three]),
+            ([1, 0, 0, 1, 1, 4, 0], vec![one, two, three, first, second, third]),
+            ([2, 0, 0, 0, 1, 0, 1], vec![one, two, second, third, first, three]),
+            ([3, 0, 0, 0, 1, 0, 2], vec![one, third, two, first, three, second]),
+            ([0, 0, 1, 0, 1, 0, 1], vec![second, third, first, "+Titre", one, two, three]),
+            ([0, 0, 1, 0, 0, 0, 0], vec![first, second, third]),
         ];
-        for (at, expected) in cases {
+        for (choices, expected) in cases {
             let expected: Vec<String> = expected.into_iter().map(str::to_owned).collect();
-            assert_eq!(among_lines("Titre", at), (expected, true), "{at}");
+            assert_eq!(among_lines("Titre", number(choices)), (expected, true), "{choices:?}");
         }
-        assert!(!among_lines("Titre", 36).1);
+        assert!(!among_lines("Titre", number([0, 1, 0, 0, 1, 0, 0])).1);
+    }
+
+    #[test]
+    fn all_choices_come_up_alike() {
+        // Of 4,000 numbers each of 4 · 16 · 13 combinations has about 5, whatever the numbers are modulo 4 or 13.
+        let mut counts = [[0; 64]; 13];
+        for number in (0..52_000).step_by(13).map(scattered) {
+            let mut turns = Turns(number);
+            let choice = turns.one_of(64);
+            counts[turns.one_of(13)][choice] += 1;
+        }
+        assert!(counts.iter().flatten().all(|count| (1..=20).contains(count)), "{counts:?}");
     }
 
     #[test]
     fn a_title_of_two_lines_is_two_passages_and_a_blank_one_none() {
-        let lines = |title| among_lines(title, 40).0.into_iter().filter(|line| line.starts_with('+')).collect::<Vec<_>>();
+        let lines = |title| {
+            let (lines, _) = among_lines(title, number([0, 0, 1, 0, 1, 0, 0]));
+            lines.into_iter().filter(|line| line.starts_with('+')).collect::<Vec<_>>()
+        };
         assert_eq!(lines("Un\ntitre"), ["+Un", "+titre", "+Premier.", "+Deuxième.", "+Troisième."]);
         assert_eq!(lines(" "), ["+Premier.", "+Deuxième.", "+Troisième."]);
     }
 
-    #[test]
-    fn no_line_and_no_event_is_in_two_groups() {
-        let page = |text: &str, kind: &str, group: Option<&str>| MarkedPage {
+    /// For each line of the examples that these make, but those of articles, its groups.
+    fn groups_of_lines(articles: &[&'static str], pages: &[MarkedPage]) -> HashMap<String, HashSet<String>> {
+        let article = |group: &&'static str| Article { title: String::new(), text: "Texte.".into(), group };
+        let articles: Vec<Article<'_>> = articles.iter().map(article).collect();
+        let mut groups: HashMap<String, HashSet<String>> = HashMap::new();
+        for Example { text, group, .. } in examples(&articles, pages) {
+            for line in text.lines().filter(|line| !line.is_empty()) {
+                groups.entry(line.to_owned()).or_default().insert(group.clone());
+            }
+        }
+        groups
+    }
+
+    fn page(text: &str, kind: &str, group: Option<&str>) -> MarkedPage {
+        MarkedPage {
             text: text.into(),
             passages: page::split(text).into_iter().map(|passage| (passage, kind.to_owned())).collect(),
             group: group.map(str::to_owned),
-        };
-        let pages = [page("Un", "headline", None), page("Corps", BODY, Some("b")), page("Deux", "headline", None)];
-        let article = |group| Article { title: String::new(), text: "Texte.".into(), group };
-        let articles = ["a", "b", "a", "c", "b"].map(article);
-        let examples = examples(&articles, &pages);
-        let mut groups: HashMap<&str, &str> = HashMap::new();
-        for Example { text, group, .. } in &examples {
-            for line in text.lines().filter(|line| *line != "Texte.") {
-                assert_eq!(*groups.entry(line).or_insert(group), group, "{line}");
-            }
         }
-        // Events meet the lists in turn: a and c the first, b the second, with the page of b.
-        assert_eq!((groups["Un"], groups["Deux"], groups["Corps"]), ("page 0", "page 2", "page 2"));
-        let all: HashSet<&str> = examples.iter().map(|example| example.group.as_str()).collect();
-        assert_eq!(all, HashSet::from(["page 0", "page 2"]));
+    }
+
+    #[test]
+    fn no_page_and_no_event_is_in_two_groups_where_there_are_lists_enough() {
+        let mut pages = vec![page("Corps", BODY, Some("b")), page("Autre", "headline", Some("c"))];
+        pages.extend((0..JOINED).map(|at| page(&format!("Liste {at}"), "headline", None)));
+        let groups = groups_of_lines(&["a", "b", "a", "c", "b"], &pages);
+        // Events meet the lists in turn: a the first, b the second with the page of b, c the third with the page of c, which no other event meets.
+        for (line, group) in [("Liste 0", 2), ("Liste 1", 3), ("Corps", 3), ("Liste 2", 4), ("Autre", 4), ("Liste 3", 5)] {
+            assert_eq!(groups[line], HashSet::from([format!("page {group}")]), "{line}");
+        }
+        assert_eq!(groups["Texte."].len(), 3);
+        // With one list, events stay apart.
+        let groups = groups_of_lines(&["a", "b", "a", "c", "b"], &pages[..3]);
+        assert_eq!(groups["Texte."], ["a", "b", "c"].map(str::to_owned).into());
     }
 }

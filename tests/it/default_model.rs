@@ -6,6 +6,7 @@ use std::process::Command;
 
 use depeche::features::{Part, Reading, Scorer, ShapeTerms, Tally, Tokens};
 use depeche::model::{Answer, Article, BUILT_IN, Classifier, Model, Options, Reason};
+use depeche::page::split;
 use depeche::train::{FieldNames, LabelledArticle, corpus, pages};
 
 /// The arguments of the training command in the model card, with file patterns expanded as a shell does.
@@ -141,6 +142,56 @@ fn ten_headlines_around_an_article_and_its_headline_change_few_labels() {
         let (changed, told) = changed_by_headlines(layout, false);
         assert!(changed.len() * 50 <= told, "{layout}: {} of {told}: {changed:?}", changed.len());
     }
+}
+
+/// Pages of ten headlines, an article's own, and its text, with the number of the passage that is its own headline.
+fn pages_with_headlines(classifier: &Classifier) -> Vec<(LabelledArticle, String, usize)> {
+    let headlines = topical_headlines(classifier);
+    let titled = some_articles().into_iter().filter(|article| !article.title.is_empty()).enumerate();
+    let page = |(nth, article): (usize, LabelledArticle)| {
+        let ticker: Vec<&str> = (0..10).map(|n| headlines[(nth * 31 + n * 7) % headlines.len()].as_str()).collect();
+        let list = ticker.join("\n");
+        let own = split(&list).len();
+        let page = format!("{list}\n{}\n{}", article.title, article.text);
+        (article, page, own)
+    };
+    titled.map(page).collect()
+}
+
+#[test]
+fn a_headline_among_others_is_the_article_s_own_where_it_comes_as_the_title() {
+    let classifier = classifier();
+    let pages = pages_with_headlines(&classifier);
+    let kept = |title: &dyn Fn(usize) -> String| {
+        let answers = pages.iter().enumerate().map(|(nth, (_, page, own))| (classify(&classifier, &title(nth), page), own));
+        answers.filter(|(answer, own)| !answer.passages[**own].is_noise).count()
+    };
+    let (own, other) = (kept(&|nth| pages[nth].0.title.clone()), kept(&|nth| pages[(nth + 1) % pages.len()].0.title.clone()));
+    // Under another title most still are kept for the words that they share with the text.
+    assert!(own * 100 >= pages.len() * 98 && other * 10 <= pages.len() * 9, "{own} and {other} of {}", pages.len());
+}
+
+#[test]
+fn without_a_title_a_line_that_is_article_without_much_doubt_stands_in() {
+    let classifier = classifier();
+    let options = Options { max_contributions: 2000, ..Options::default() };
+    let mut passed_over = 0;
+    for (article, page, _) in pages_with_headlines(&classifier) {
+        let answer = classifier.classify(Article { title: "", text: &page }, &options).unwrap();
+        let mut body = answer.passages.iter().filter(|passage| !passage.is_noise);
+        let Some(title) = body.find(|passage| passage.noise_probability < 0.2) else { continue };
+        let first = answer.passages.iter().find(|passage| !passage.is_noise).unwrap();
+        passed_over += usize::from(first.passage != title.passage);
+        let contributions =
+            answer.topic.explanation.contributions.iter().filter(|contribution| contribution.block == "title_ngram");
+        let mut places = contributions.flat_map(|contribution| &contribution.occurrences).peekable();
+        assert!(places.peek().is_some(), "{}", article.id);
+        for place in places {
+            let range = &title.passage.range;
+            assert!(range.start <= place.range.start && place.range.end <= range.end, "{}: {place:?} off {range:?}", article.id);
+        }
+    }
+    assert!(passed_over >= 5, "{passed_over}");
 }
 
 /// Many collectors deliver an article as one long line.
