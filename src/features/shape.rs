@@ -93,6 +93,9 @@ struct Near {
     /// How many stand behind it, and the first of them.
     after: usize,
     next: Option<usize>,
+    /// How far these two are, as indices into [`RANGES`].
+    from: usize,
+    to: usize,
 }
 
 /// The shapes of all passages of a page.
@@ -216,19 +219,16 @@ impl<'a> Shapes<'a> {
     fn near(&self, at: usize) -> Near {
         let before = self.prose.partition_point(|other| *other < at);
         let behind = self.prose.partition_point(|other| *other <= at);
-        Near {
-            before,
-            previous: self.prose[..before].last().copied(),
-            after: self.prose.len() - behind,
-            next: self.prose.get(behind).copied(),
-        }
+        let (previous, next) = (self.prose[..before].last().copied(), self.prose.get(behind).copied());
+        let distance = |nearest: Option<usize>| nearest.map_or(RANGES.len() - 1, |other| range(at.abs_diff(other)));
+        Near { before, previous, after: self.prose.len() - behind, next, from: distance(previous), to: distance(next) }
     }
 
     /// Terms of where the passage stands.
     fn place(&self, at: usize, near: &Near, terms: &mut ShapeTerms) {
         let Self { page: Page { passages, .. }, forms, .. } = self;
         let is_prose = forms[at].prose;
-        let (from, to) = near.distances(at);
+        let Near { from, to, .. } = *near;
         terms.push(BESIDE, range(self.beside[at] - 1));
         terms.push_two(SIDE, [usize::from(is_prose), usize::from(near.before > 0) * 2 + usize::from(near.after > 0)]);
         if is_prose {
@@ -260,7 +260,7 @@ impl<'a> Shapes<'a> {
     fn short(&self, at: usize, near: &Near, stems: usize, terms: &mut ShapeTerms) {
         let in_title = self.page.stems(at).filter(|stem| self.title.binary_search(stem).is_ok()).count();
         let is_untitled = !self.is_titled();
-        let (from, to) = near.distances(at);
+        let Near { from, to, .. } = *near;
         terms.push_two(SHORT_DISTANCES, [from, to]);
         if !is_untitled {
             let is_title = stems > 0 && in_title * 100 >= IS_TITLE * stems;
@@ -281,14 +281,6 @@ impl<'a> Shapes<'a> {
         terms.push_two(MOST_SHARED, [usize::from(self.headline != Some(at)) * 2 + usize::from(is_untitled), place]);
         let run = near.next.unwrap_or(self.forms.len()) - near.previous.map_or(0, |previous| previous + 1);
         terms.push_two(RUN, [range(run), place]);
-    }
-}
-
-impl Near {
-    /// How far the passage numbered `at` is from the nearest prose before and behind it, as indices into [`RANGES`].
-    fn distances(&self, at: usize) -> (usize, usize) {
-        let distance = |nearest: Option<usize>| nearest.map_or(RANGES.len() - 1, |other| range(at.abs_diff(other)));
-        (distance(self.previous), distance(self.next))
     }
 }
 

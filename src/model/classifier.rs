@@ -199,13 +199,13 @@ impl Classifier {
         let Scratch { reading, role: role_scratch, tally, parts, sums, entries, shape } = scratch;
         reading.clear();
         parts.clear();
-        let mut title = 0..0;
-        if !page::is_empty(article.title) {
-            title = reading.read(article.title);
+        let is_titled = !page::is_empty(article.title);
+        let title = reading.read(article.title);
+        if is_titled {
             parts.push(Part { tokens: title.clone(), is_title: true });
         }
         let (passages, tokens) = role::passages(role.as_ref(), role_scratch, reading, (title, article.text));
-        let (is_titled, headline) = (!parts.is_empty(), role::headline(&passages));
+        let headline = role::headline(&passages);
         let body = tokens.iter().zip(&passages).filter(|(_, verdict)| !verdict.is_noise);
         parts.extend(
             body.enumerate().map(|(at, (tokens, _))| Part { tokens: tokens.clone(), is_title: !is_titled && at == headline }),

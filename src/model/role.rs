@@ -80,6 +80,13 @@ impl RoleVerdict {
     pub fn body(passage: Passage) -> Self {
         Self { passage, is_noise: false, kind: BODY.into(), noise_probability: 0.0 }
     }
+
+    /// Makes it noise of a kind by a rule, which leaves no doubt.
+    fn rule_out(&mut self, kind: &str) {
+        kind.clone_into(&mut self.kind);
+        self.is_noise = true;
+        self.noise_probability = 1.0;
+    }
 }
 
 impl RoleHead {
@@ -138,12 +145,7 @@ impl RoleHead {
         mark_repeated(page, &mut verdicts);
         if !shapes.is_titled() && are_scraps(page, &verdicts) {
             for (verdict, kind) in verdicts.iter_mut().zip(kinds_of_noise).filter(|(verdict, _)| !verdict.is_noise) {
-                *verdict = RoleVerdict {
-                    is_noise: true,
-                    kind: self.head.labels[kind].clone(),
-                    noise_probability: 1.0,
-                    ..verdict.clone()
-                };
+                verdict.rule_out(&self.head.labels[kind]);
             }
         }
         verdicts
@@ -197,10 +199,9 @@ fn main_passage(page: &Page<'_>) -> Option<usize> {
 /// Whether what passes for article is but a few doubtful words in a list.
 fn are_scraps(page: &Page<'_>, verdicts: &[RoleVerdict]) -> bool {
     let lines = verdicts.iter().filter(|verdict| verdict.is_noise && verdict.kind != REPEATED).count();
-    let body = page.tokens.iter().zip(verdicts).filter(|(_, verdict)| !verdict.is_noise);
+    let mut body = page.tokens.iter().zip(verdicts).filter(|(_, verdict)| !verdict.is_noise);
     let words: usize = body.clone().map(|(tokens, _)| tokens.len()).sum();
-    let are_doubtful = body.fold(true, |all, (_, verdict)| all && verdict.noise_probability >= SCRAP_DOUBT);
-    are_doubtful && lines >= LIST && words < ARTICLE_WORDS
+    lines >= LIST && words < ARTICLE_WORDS && body.all(|(_, verdict)| verdict.noise_probability >= SCRAP_DOUBT)
 }
 
 /// Makes noise of body passages whose words an earlier body passage has.
@@ -210,9 +211,7 @@ fn mark_repeated(page: &Page<'_>, verdicts: &mut [RoleVerdict]) {
     for (verdict, tokens) in verdicts.iter_mut().zip(page.tokens).filter(|(verdict, _)| !verdict.is_noise) {
         let words = page.reading.tokens()[tokens.clone()].iter().map(|token| token.word);
         if !tokens.is_empty() && !seen.insert(words.fold(0_u64, |key, word| hasher.hash_one((key, word)))) {
-            REPEATED.clone_into(&mut verdict.kind);
-            verdict.is_noise = true;
-            verdict.noise_probability = 1.0;
+            verdict.rule_out(REPEATED);
         }
     }
 }

@@ -161,7 +161,7 @@ fn direction(gradient: &[f64], diagonal: &[f64], history: &VecDeque<Step>) -> Ve
     let mut direction: Vec<f32> = gradient.par_iter().with_min_len(CHUNK).map(|slope| single(-slope)).collect();
     let mut alphas = [0.0; HISTORY];
     // Each pass over the direction ends a step of the recursion and begins the next.
-    let mut next = history.back().map_or(0.0, |Step { moved, .. }| add(&mut direction, 0.0, moved, Some(moved)));
+    let mut next = history.back().map_or(0.0, |Step { moved, .. }| inner(moved, &direction));
     for at in (0..history.len()).rev() {
         alphas[at] = history[at].rho * next;
         let before = at.checked_sub(1).map(|before| history[before].moved.as_slice());
@@ -174,7 +174,7 @@ fn direction(gradient: &[f64], diagonal: &[f64], history: &VecDeque<Step>) -> Ve
     };
     let all = direction.par_iter_mut().with_min_len(CHUNK).zip(diagonal);
     all.for_each(|(to, diagonal)| *to = single(f64::from(*to) * scale * diagonal));
-    next = history.front().map_or(0.0, |Step { bent, .. }| add(&mut direction, 0.0, bent, Some(bent)));
+    next = history.front().map_or(0.0, |Step { bent, .. }| inner(bent, &direction));
     for (at, Step { moved, rho, .. }) in history.iter().enumerate() {
         let after = history.get(at + 1).map(|after| after.bent.as_slice());
         next = add(&mut direction, alphas[at] - rho * next, moved, after);
@@ -220,7 +220,15 @@ fn add(to: &mut [f32], factor: f64, other: &[f32], next: Option<&[f32]>) -> f64 
     sums.collect::<Vec<f64>>().iter().sum()
 }
 
-/// The product of two short vectors.
+/// The inner product, summed as [`add`] sums it.
+fn inner(left: &[f32], right: &[f32]) -> f64 {
+    let chunks = left.par_chunks(CHUNK).zip(right.par_chunks(CHUNK));
+    let sums = chunks
+        .map(|(left, right)| left.chunks(STRETCH).zip(right.chunks(STRETCH)).map(|(left, right)| product(left, right)).sum());
+    sums.collect::<Vec<f64>>().iter().sum()
+}
+
+/// The inner product of two short vectors.
 fn product(left: &[f32], right: &[f32]) -> f64 {
     let mut sums = [0.0_f32; LANES];
     let (left, right) = (left.chunks_exact(LANES), right.chunks_exact(LANES));

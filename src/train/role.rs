@@ -219,17 +219,11 @@ fn among<'a>(article: &'a Article<'_>, list: &List<'_>, number: usize, group: St
     }
     let count = (LINES[0] + turns.one_of(LINES[1])).min(list.len());
     let mut lines = list.iter().copied().cycle().skip(turns.one_of(list.len())).take(count);
-    let place = match layout {
-        0 => 0,
-        1 => passages.len(),
-        _ => passages.len().div_ceil(2),
-    };
-    if layout == 3 {
-        let pairs = passages.into_iter().flat_map(|passage| std::iter::once(passage).chain(lines.next()));
-        passages = pairs.collect();
-        passages.extend(lines);
-    } else {
+    if let Some(place) = [0, passages.len(), passages.len().div_ceil(2)].get(layout).copied() {
         passages.splice(place..place, lines);
+    } else {
+        passages = passages.into_iter().flat_map(|passage| std::iter::once(passage).chain(lines.next())).collect();
+        passages.extend(lines);
     }
     let text = passages.iter().map(|(text, _)| *text).collect::<Vec<_>>().join(gap);
     let kinds = passages.iter().map(|(_, kind)| (*kind).to_owned());

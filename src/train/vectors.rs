@@ -43,10 +43,20 @@ struct Bodies {
     headlines: Vec<usize>,
 }
 
+/// An article of which was told what is body.
+struct Judged<'a> {
+    /// For each passage whether it is.
+    is_body: Vec<bool>,
+    /// Which of the body passages stands in for a title.
+    headline: usize,
+    /// What these make. Where nothing is body, serving has its answer without looking at the terms, and there is nothing to be learnt: no document.
+    document: Option<Document<'a>>,
+}
+
 impl Bodies {
-    fn push(&mut self, verdicts: &[RoleVerdict]) {
-        self.is_body.extend(verdicts.iter().map(|verdict| !verdict.is_noise));
-        self.headlines.push(headline(verdicts));
+    fn push(&mut self, judged: &Judged<'_>) {
+        self.is_body.extend_from_slice(&judged.is_body);
+        self.headlines.push(judged.headline);
         self.ends.push(self.is_body.len());
     }
 
@@ -110,9 +120,9 @@ fn make(
         let texts = corpus.texts(chunk)?;
         let articles: Vec<(&str, &str)> = texts.iter().collect();
         let judged = judge(&articles, role);
-        judged.iter().for_each(|(verdicts, _)| bodies.push(verdicts));
+        judged.iter().for_each(|judged| bodies.push(judged));
         let with_leads = wants_leads && counting.is_recording();
-        let shown = judged.par_iter().map(|(_, document)| shown(document.as_ref(), with_leads));
+        let shown = judged.par_iter().map(|judged| shown(judged.document.as_ref(), with_leads));
         counting.add(&shown.collect::<Vec<_>>())?;
         waiting.advance();
     }
@@ -301,9 +311,8 @@ pub(super) fn of_documents(space: &Space, documents: &[Document<'_>]) -> io::Res
     Ok(matrix)
 }
 
-/// For each article, which of its passages are body, and the document that these make. Where nothing of it is body, serving has its answer without
-/// looking at the terms, and there is nothing to be learnt: no document.
-fn judge<'a>(articles: &[(&'a str, &'a str)], role: Option<&RoleHead>) -> Vec<(Vec<RoleVerdict>, Option<Document<'a>>)> {
+/// Which passages of articles are body.
+fn judge<'a>(articles: &[(&'a str, &'a str)], role: Option<&RoleHead>) -> Vec<Judged<'a>> {
     articles
         .par_iter()
         .map_init(<(Reading, RoleScratch)>::default, |(reading, scratch), (title, text)| {
@@ -316,9 +325,10 @@ fn judge<'a>(articles: &[(&'a str, &'a str)], role: Option<&RoleHead>) -> Vec<(V
                 // Nothing has to be read to know that all of it is body.
                 None => page::split(text).into_iter().map(RoleVerdict::body).collect(),
             };
-            let has_body = verdicts.iter().any(|verdict| !verdict.is_noise);
-            let document = has_body.then(|| Document::article(title, text, body(&verdicts), headline(&verdicts)));
-            (verdicts, document)
+            let is_body: Vec<bool> = verdicts.iter().map(|verdict| !verdict.is_noise).collect();
+            let headline = headline(&verdicts);
+            let document = is_body.contains(&true).then(|| Document::article(title, text, body(&verdicts), headline));
+            Judged { is_body, headline, document }
         })
         .collect()
 }

@@ -101,6 +101,11 @@ fn some_articles() -> Vec<LabelledArticle> {
     articles.into_iter().filter(|article| article.text.lines().count() >= 3).step_by(23).collect()
 }
 
+/// Ten of the headlines, others for each page.
+fn ticker(headlines: &[String], nth: usize) -> Vec<&str> {
+    (0..10).map(|n| headlines[(nth * 31 + n * 7) % headlines.len()].as_str()).collect()
+}
+
 /// Articles whose topic or stance changes when ten headlines are put before, after or between their lines; and how many were told. The title is in its
 /// field, or the first line of the article.
 fn changed_by_headlines(layout: &str, is_title_given: bool) -> (Vec<String>, usize) {
@@ -111,7 +116,7 @@ fn changed_by_headlines(layout: &str, is_title_given: bool) -> (Vec<String>, usi
     assert!(articles.len() >= 100, "{}", articles.len());
     let mut changed = Vec::new();
     for (nth, article) in articles.iter().enumerate() {
-        let ticker: Vec<&str> = (0..10).map(|n| headlines[(nth * 31 + n * 7) % headlines.len()].as_str()).collect();
+        let ticker = ticker(&headlines, nth);
         let (title, own) = if is_title_given { (article.title.as_str(), "") } else { ("", article.title.as_str()) };
         let lines: Vec<&str> = own.lines().chain(article.text.lines()).collect();
         let (first, second) = lines.split_at(match layout {
@@ -149,7 +154,7 @@ fn pages_with_headlines(classifier: &Classifier) -> Vec<(LabelledArticle, String
     let headlines = topical_headlines(classifier);
     let titled = some_articles().into_iter().filter(|article| !article.title.is_empty()).enumerate();
     let page = |(nth, article): (usize, LabelledArticle)| {
-        let ticker: Vec<&str> = (0..10).map(|n| headlines[(nth * 31 + n * 7) % headlines.len()].as_str()).collect();
+        let ticker = ticker(&headlines, nth);
         let list = ticker.join("\n");
         let own = split(&list).len();
         let page = format!("{list}\n{}\n{}", article.title, article.text);
