@@ -21,6 +21,9 @@ pub struct Memory {
 /// Bytes of text that are read and worked on at once.
 const CHUNK: u64 = 32 << 20;
 
+/// Bytes for models that are fitted at once.
+const SOLVER: u64 = 320 << 20;
+
 impl Default for Memory {
     /// All that there is, and the system's temporary folder.
     fn default() -> Self {
@@ -53,6 +56,11 @@ impl Memory {
     /// Bytes that vectors may take: half. What is left of the limit is for everything else.
     pub(crate) fn vectors(&self) -> u64 {
         self.part(2)
+    }
+
+    /// Bytes that the solver may take for models that it fits at once, beyond the first: a sixteenth, and never more than is of use.
+    pub(crate) fn solver(&self) -> u64 {
+        self.part(16).min(SOLVER)
     }
 
     /// One of so many equal parts of the limit.

@@ -14,6 +14,7 @@ use crate::model::file;
 use crate::model::{ClassWeights, HeadScores, Model, Priors};
 use crate::spill::Memory;
 use crate::train::search::{Edge, Point, Spread};
+use crate::train::solver::TOLERANCE;
 use crate::train::{
     self as training, Corpus, FieldNames, Fitting, Progress, Search, SearchParams, TakenOver, TrainError, TrainParams,
 };
@@ -63,9 +64,8 @@ pub struct TrainArgs {
     /// sooner the more alike the data are. Calibration starts at zero all the same
     #[arg(long, value_name = "FILE")]
     init: Option<PathBuf>,
-    /// The solver is done when no component of the gradient is greater. From a hundred thousand articles on, 1e-4 gives as good a model in a third
-    /// of the time
-    #[arg(long, value_name = "NUMBER", default_value_t = 1e-5, value_parser = above_zero, allow_negative_numbers = true)]
+    /// The solver is done when no component of the gradient is greater. From a hundred thousand articles on, 1e-4 gives as good a model sooner
+    #[arg(long, value_name = "NUMBER", default_value_t = TOLERANCE, value_parser = above_zero, allow_negative_numbers = true)]
     tolerance: f64,
     /// The most iterations of the solver; not reaching the tolerance is an error
     #[arg(long, value_name = "N", default_value_t = 2000)]

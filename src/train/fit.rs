@@ -10,15 +10,15 @@ use std::borrow::Cow;
 
 use linfa::ParamGuard;
 use linfa::dataset::DatasetBase;
-use linfa::traits::Fit;
 use ndarray::{Array1, Array2};
+use rayon::prelude::*;
 
 use super::folds;
 use super::init::{Start, TakenOver};
 use super::relevance::{self, Labelled};
 use super::run::{TrainError, TrainParams};
 use super::search::Search;
-use super::solver::{LinearModel, LogisticParams, SolverError, ValidLogisticParams};
+use super::solver::{self, LinearModel, LogisticParams, Problem, SolverError, ValidLogisticParams};
 use crate::evaluate::{Outcome, calibration_error, report};
 use crate::features::{Space, SparseMatrix, SparseRows};
 use crate::model::head::{argmax, softmax};
@@ -90,6 +90,34 @@ pub(super) struct Fold {
     pub(super) held_out: Vec<usize>,
 }
 
+/// A model to fit.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Fit<'a> {
+    /// How.
+    pub(super) solver: &'a ValidLogisticParams,
+    /// What it is fitted on: indices into [`Rows::rows`].
+    pub(super) rows: &'a [usize],
+    /// What it is to predict.
+    pub(super) held_out: &'a [usize],
+    /// What the columns are multiplied by.
+    pub(super) scales: &'a [f64],
+    /// A model to begin at.
+    pub(super) start: Option<&'a LinearModel>,
+}
+
+impl<'a> Fit<'a> {
+    /// The model of a fold, from zero.
+    pub(super) fn of_fold(solver: &'a ValidLogisticParams, fold: &'a Fold, scales: &'a [f64]) -> Self {
+        Self { solver, rows: &fold.kept, held_out: &fold.held_out, scales, start: None }
+    }
+
+    /// For the solver, where rows weigh so much.
+    fn problem(&self, weights: &'a [f32]) -> Problem<'a> {
+        let Self { solver: settings, scales, start, .. } = *self;
+        Problem { settings, weights, scales, start }
+    }
+}
+
 type Data<'a> = DatasetBase<SparseRows<'a>, Array1<usize>>;
 
 impl Rows<'_> {
@@ -129,17 +157,54 @@ impl Rows<'_> {
         Ok(relevance::scales(data, self.scales)?.into())
     }
 
-    /// The chosen rows, their leads behind them, as the solver takes them, with the `scales` of their columns.
-    pub(super) fn data<'d>(&'d self, chosen: &[usize], scales: &'d [f64]) -> Data<'d> {
+    /// All rows, their leads behind them, as the solver takes them, with the `scales` of their columns; and for each the index of its own among
+    /// [`rows`](Self::rows).
+    pub(super) fn data<'d>(&'d self, scales: &'d [f64]) -> (Data<'d>, Vec<usize>) {
         let Self { matrix, rows, targets, leads, .. } = self;
-        let mut shown: Vec<(usize, usize, f32)> = chosen.iter().map(|at| (rows[*at], targets[*at], 1.0)).collect();
+        let mut shown: Vec<(usize, usize, f32)> = rows.iter().enumerate().map(|(at, row)| (at, *row, 1.0)).collect();
         if leads.weight > 0.0 {
-            let of = |at: &usize| (rows[*at] + leads.first, targets[*at], leads.weight);
-            shown.extend(chosen.iter().map(of).filter(|(row, _, _)| matrix.has_entries(*row)));
+            let leads = rows.iter().enumerate().map(|(at, row)| (at, row + leads.first, leads.weight));
+            shown.extend(leads.filter(|(_, row, _)| matrix.has_entries(*row)));
         }
-        let records = SparseRows { matrix, rows: shown.iter().map(|(row, _, _)| *row).collect(), scales };
-        let data = DatasetBase::new(records, shown.iter().map(|(_, target, _)| *target).collect());
-        data.with_weights(shown.iter().map(|(_, _, weight)| *weight).collect())
+        let records = SparseRows { matrix, rows: shown.iter().map(|(_, row, _)| *row).collect(), scales };
+        let data = DatasetBase::new(records, shown.iter().map(|(at, _, _)| targets[*at]).collect());
+        let weights = shown.iter().map(|(_, _, weight)| *weight).collect();
+        (data.with_weights(weights), shown.iter().map(|(at, _, _)| *at).collect())
+    }
+
+    /// Fits models, as many at once as there is memory for, and makes something of each.
+    ///
+    /// # Errors
+    ///
+    /// [`SolverError`], when one of the minima is not reached, or a row can't be read from disk; or that of `make`.
+    pub(super) fn fit_each<U: Send>(
+        &self,
+        params: &TrainParams,
+        fits: &[Fit<'_>],
+        make: impl Fn(&Fit<'_>, LinearModel) -> Result<U, SolverError> + Send + Sync,
+    ) -> Result<Vec<U>, SolverError> {
+        let (data, of) = self.data(&[]);
+        let at_once = solver::together(self.space.features(), self.labels.len(), params.memory.solver());
+        let groups: Vec<&[Fit<'_>]> = fits.chunks(at_once).collect();
+        let of_group = |group: &&[Fit<'_>]| -> Result<Vec<U>, SolverError> {
+            let of_fit = |fit: &Fit<'_>| -> Vec<f32> {
+                let mut is_chosen = vec![false; self.rows.len()];
+                fit.rows.iter().for_each(|at| is_chosen[*at] = true);
+                of.iter().enumerate().map(|(row, at)| if is_chosen[*at] { data.weight_for(row) } else { 0.0 }).collect()
+            };
+            let weights: Vec<Vec<f32>> = group.iter().map(of_fit).collect();
+            let problems: Vec<Problem<'_>> = group.iter().zip(&weights).map(|(fit, weights)| fit.problem(weights)).collect();
+            let models = solver::fit_together(&data, &problems)?;
+            group.iter().zip(models).map(|(fit, model)| make(fit, model)).collect()
+        };
+        // The solver shares out many rows among all threads itself, and takes its memory once then.
+        let one_by_one = params.memory.limit.is_some() || of.len() >= solver::BLOCK_ROWS * rayon::current_num_threads();
+        let fitted: Vec<Vec<U>> = if one_by_one {
+            groups.iter().map(of_group).collect::<Result<_, _>>()?
+        } else {
+            groups.par_iter().map(of_group).collect::<Result<_, _>>()?
+        };
+        Ok(fitted.into_iter().flatten().collect())
     }
 
     /// Folds of which groups stay whole; never more than rows, since those would be empty. Left out are folds that are empty, or
@@ -187,17 +252,29 @@ fn fit(params: &TrainParams, settings: &HeadSettings, rows: &Rows<'_>) -> Result
     let solver = rows.solver(params, settings)?;
     let all: Vec<usize> = (0..rows.rows.len()).collect();
     let scales = rows.scales(&all)?;
-    let data = rows.data(&all, &scales);
     let start = params.init.as_ref().map(|init| Start::from_model(init, rows.head, rows.space, &rows.labels));
-    let (start, taken_over) =
-        start.map_or(Ok((None, None)), |start| start.checked(&solver, &data).map(|(at, over)| (at, Some(over))))?;
+    let (start, taken_over) = match start {
+        Some(start) => start.checked(&solver, &rows.data(&scales).0).map(|(at, over)| (at, Some(over)))?,
+        None => (None, None),
+    };
     let mut folds: Vec<Fold> = Vec::new();
     if params.calibration_folds > 0 {
         let wanted = if params.held_out_folds > 0 { params.held_out_folds } else { params.calibration_folds };
         folds.extend(rows.folds(params).take(wanted));
     }
-    let CrossValidated { out_of_fold, iterations: fold_iterations, first } = cross_validate((params, rows), &folds, &solver)?;
-    let model = solver.fit_from(&data, start.or(first).as_ref())?;
+    let fold_scales = folds.iter().map(|fold| rows.scales(&fold.kept)).collect::<Result<Vec<_>, _>>()?;
+    let of_folds = folds.iter().zip(&fold_scales);
+    let mut fits: Vec<Fit<'_>> = of_folds.map(|(fold, scales)| Fit::of_fold(&solver, fold, scales)).collect();
+    fits.push(Fit { solver: &solver, rows: &all, held_out: &[], scales: &scales, start: start.as_ref() });
+    let mut fitted = rows.fit_each(params, &fits, |fit, model| {
+        let predicted = rows.predict(&model, fit.held_out)?;
+        // Of a fold only what it predicts is wanted.
+        Ok((model.iterations, predicted, fit.held_out.is_empty().then_some(model)))
+    })?;
+    let model = fitted.pop().and_then(|(_, _, model)| model).unwrap_or_default();
+    let fold_iterations = fitted.iter().map(|(iterations, _, _)| iterations).sum();
+    let predicted: Vec<OutOfFold> = fitted.into_iter().map(|(_, predicted, _)| predicted).collect();
+    let out_of_fold = in_order(&folds, &predicted, rows.labels.len());
     let temperature = calibration::temperature(&out_of_fold);
     #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "weights are stored in single precision")]
     let head = Head {
@@ -228,41 +305,18 @@ fn fit(params: &TrainParams, settings: &HeadSettings, rows: &Rows<'_>) -> Result
     Ok((head, fitting))
 }
 
-/// What came of fitting folds.
-struct CrossValidated {
-    /// For each row of the folds, in order, the logits of the model that was fitted without its fold.
-    out_of_fold: OutOfFold,
-    /// Iterations of all folds.
-    iterations: u64,
-    /// The model of the first fold.
-    first: Option<LinearModel>,
-}
-
-fn cross_validate(
-    (params, rows): (&TrainParams, &Rows<'_>),
-    folds: &[Fold],
-    solver: &ValidLogisticParams,
-) -> Result<CrossValidated, SolverError> {
-    let predict = |fold: &Fold| -> Result<(LinearModel, OutOfFold), SolverError> {
-        let scales = rows.scales(&fold.kept)?;
-        let model = solver.fit(&rows.data(&fold.kept, &scales))?;
-        let predicted = rows.predict(&model, &fold.held_out)?;
-        Ok((model, predicted))
-    };
-    let predicted = params.try_each(folds, predict)?;
-    let iterations = predicted.iter().map(|(model, _)| model.iterations).sum();
+/// What the models of folds predict for the rows that they hold out, in the order of these; so many labels.
+fn in_order(folds: &[Fold], predicted: &[OutOfFold], labels: usize) -> OutOfFold {
     let mut order: Vec<(usize, usize, usize)> = Vec::new();
     for (fold, Fold { held_out, .. }) in folds.iter().enumerate() {
         order.extend(held_out.iter().enumerate().map(|(at, row)| (*row, fold, at)));
     }
     order.sort_unstable();
-    let logits = Array2::from_shape_fn((order.len(), rows.labels.len()), |(row, label)| {
+    let logits = Array2::from_shape_fn((order.len(), labels), |(row, label)| {
         let (_, fold, at) = order[row];
-        predicted[fold].1.logits[[at, label]]
+        predicted[fold].logits[[at, label]]
     });
-    let labels = order.iter().map(|(_, fold, at)| predicted[*fold].1.labels[*at]).collect();
-    let first = predicted.into_iter().next().map(|(model, _)| model);
-    Ok(CrossValidated { out_of_fold: OutOfFold { logits, labels }, iterations, first })
+    OutOfFold { logits, labels: order.iter().map(|(_, fold, at)| predicted[*fold].labels[*at]).collect() }
 }
 
 /// The scores of predictions for rows held out, at a temperature.

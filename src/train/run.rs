@@ -12,13 +12,12 @@ use std::collections::BTreeMap;
 use std::io;
 
 use linfa::ParamGuard;
-use rayon::prelude::*;
 
 use super::corpus::{CorpusError, check_labels, counts};
 use super::fit::{Fitting, Leads, Rows, fit_head};
 use super::pages::MarkedPage;
 use super::search::{SearchParams, search};
-use super::solver::{LogisticParams, SolverError};
+use super::solver::{LogisticParams, SolverError, TOLERANCE};
 use super::store::{Corpus, Labels};
 use super::vectors::{Vectors, vectors};
 use super::{Progress, role};
@@ -65,19 +64,6 @@ pub struct TrainParams {
 }
 
 impl TrainParams {
-    /// What `work` makes of each of `all`: at once, or where memory is bounded one after the other, since each takes some. The solver itself
-    /// uses all threads.
-    pub(super) fn try_each<'a, T: Sync, U: Send, E: Send>(
-        &self,
-        all: &'a [T],
-        work: impl Fn(&'a T) -> Result<U, E> + Send + Sync,
-    ) -> Result<Vec<U>, E> {
-        match self.memory.limit {
-            None => all.par_iter().map(work).collect(),
-            Some(_) => all.iter().map(work).collect(),
-        }
-    }
-
     /// The error of a temporary file.
     pub(super) fn disk(&self, source: io::Error) -> TrainError {
         CorpusError::disk(&self.memory, source).into()
@@ -94,7 +80,7 @@ impl Default for TrainParams {
             class_weights: ClassWeights::default(),
             search: None,
             init: None,
-            tolerance: 1e-5,
+            tolerance: TOLERANCE,
             max_iterations: 2000,
             calibration_folds: 5,
             held_out_folds: 0,

@@ -19,15 +19,14 @@
 
 use std::borrow::Cow;
 
-use linfa::traits::Fit;
 use ndarray::{Axis, concatenate};
 use rayon::prelude::*;
 
 use super::Progress;
 use super::corpus::CorpusError;
-use super::fit::{Fold, Rows, scores};
+use super::fit::{Fit, Fold, Rows, scores};
 use super::run::{TrainError, TrainParams};
-use super::solver::SolverError;
+use super::solver::{LinearModel, SolverError};
 use crate::model::{ClassWeights, HeadScores, HeadSettings, OutOfFold, calibration};
 
 /// The points that are tried: each C with each choice of class weights.
@@ -192,11 +191,19 @@ pub(super) fn search(
     let scaled = |fold| Ok(Scaled { fold, scales: rows.scales(&fold.kept)? });
     let scaled: Result<Vec<Scaled<'_>>, SolverError> = folds.iter().map(scaled).collect();
     let scaled = scaled.map_err(|source| rows.unsolved(params, source))?;
-    let fits: Vec<((f64, ClassWeights), &Scaled<'_>)> =
-        points.iter().flat_map(|point| scaled.iter().map(|fold| (*point, fold))).collect();
-    let predicted: Vec<(u64, OutOfFold)> = params
-        .try_each(&fits, |(point, fold)| predict(params, *point, (rows, fold)).inspect(|_| progress.advance()))
-        .map_err(|source| rows.unsolved(params, source))?;
+    let solver = |(c, class_weights): &(f64, ClassWeights)| {
+        rows.solver(params, &HeadSettings { c: *c, class_weights: *class_weights, chosen_from: None })
+    };
+    let solvers = points.iter().map(solver).collect::<Result<Vec<_>, _>>().map_err(|source| rows.unsolved(params, source))?;
+    let of_point = |solver| scaled.iter().map(move |Scaled { fold, scales }| Fit::of_fold(solver, fold, scales));
+    let fits: Vec<Fit<'_>> = solvers.iter().flat_map(of_point).collect();
+    let predict = |fit: &Fit<'_>, model: LinearModel| {
+        let predicted = rows.predict(&model, fit.held_out)?;
+        progress.advance();
+        Ok((model.iterations, predicted))
+    };
+    let predicted: Vec<(u64, OutOfFold)> =
+        rows.fit_each(params, &fits, predict).map_err(|source| rows.unsolved(params, source))?;
     let iterations = predicted.iter().map(|(iterations, _)| iterations).sum();
     let scores: Vec<Vec<Scores>> = predicted
         .par_chunks(folds.len())
@@ -209,17 +216,6 @@ pub(super) fn search(
 struct Scaled<'a> {
     fold: &'a Fold,
     scales: Cow<'a, [f64]>,
-}
-
-/// Fits a point on one fold, and predicts what it holds out; with the iterations that it took.
-fn predict(
-    params: &TrainParams,
-    (c, class_weights): (f64, ClassWeights),
-    (rows, Scaled { fold, scales }): (&Rows<'_>, &Scaled<'_>),
-) -> Result<(u64, OutOfFold), SolverError> {
-    let settings = HeadSettings { c, class_weights, chosen_from: None };
-    let model = rows.solver(params, &settings)?.fit(&rows.data(&fold.kept, scales))?;
-    Ok((model.iterations, rows.predict(&model, &fold.held_out)?))
 }
 
 /// The scores of each fold, at the temperature of the others.

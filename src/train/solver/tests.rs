@@ -1,6 +1,8 @@
+use super::loss::{BLOCK_ROWS, COLUMNS};
 use super::*;
 use crate::features::{BlockConfig, BlockKind, Document, Field, Space, SparseMatrix};
 use crate::model::head::softmax;
+use crate::train::lbfgs::Evaluated;
 use crate::train::vectors::of_documents;
 use linfa::traits::{Predict, PredictInplace};
 use ndarray::array;
@@ -204,23 +206,119 @@ fn single_precision_rounds_less_away_than_any_tolerance_that_it_is_used_for() {
     let rows = Array2::from_shape_fn((40_000, 20), |(row, column)| {
         if (row * 31 + column * 17) % 5 < 2 { ((row + column) % 9) as f64 / 12.0 } else { 0.0 }
     });
-    let matrix = matrix(&rows);
-    for labels in [2, 3, 12] {
-        let targets = Array1::from_iter((0..rows.nrows()).map(|row| row * labels / rows.nrows()));
-        let data = DatasetBase::new(SparseRows::all(&matrix), targets);
-        let settings = LogisticParams::new(labels).check().unwrap();
-        let (mut single, mut double) = (Loss::<f32>::new(&settings, &data).unwrap(), Loss::<f64>::new(&settings, &data).unwrap());
-        single.centre().unwrap();
-        double.centre().unwrap();
-        let at: Vec<f64> = (0..single.parameters()).map(|n| (n * 7 % 11) as f64 / 3.1 - 1.5).collect();
-        let mut gradients = [vec![0.0; at.len()], vec![0.0; at.len()]];
-        let losses =
-            (single.evaluate(&at, &mut gradients[0]).unwrap().value, double.evaluate(&at, &mut gradients[1]).unwrap().value);
-        assert!(losses.0 != losses.1 && (losses.0 - losses.1).abs() < 1e-7 * losses.1, "{losses:?}");
-        let largest = gradients[1].iter().fold(0.0, |largest: f64, slope| largest.max(slope.abs()));
-        assert!(largest > 0.01, "{largest}");
-        assert_close(&gradients[0], &gradients[1], SINGLE / 20.0);
+    // And documents of hundreds of terms, whose weights are added up in single precision as well.
+    for (matrix, least) in [(matrix(&rows), 0.01), (articles(5000).0, 1e-4)] {
+        let rows = matrix.rows();
+        for labels in [2, 3, 12] {
+            let targets = Array1::from_iter((0..rows).map(|row| row * labels / rows));
+            let data = DatasetBase::new(SparseRows::all(&matrix), targets);
+            let settings = LogisticParams::new(labels).check().unwrap();
+            let weights = vec![1.0; rows];
+            let problems = [Problem::new(&settings, &weights, &[])];
+            let (mut single, mut double) =
+                (Losses::<f32>::new(&data, &problems).unwrap(), Losses::<f64>::new(&data, &problems).unwrap());
+            let parameters = matrix.features() * if labels == 2 { 1 } else { labels };
+            let at: Vec<f64> = (0..parameters).map(|n| (n * 7 % 11) as f64 / 3.1 - 1.5).collect();
+            let mut gradients = [vec![0.0; at.len()], vec![0.0; at.len()]];
+            let losses =
+                (evaluate(&mut single, &at, &mut gradients[0]).value, evaluate(&mut double, &at, &mut gradients[1]).value);
+            assert!(losses.0 != losses.1 && (losses.0 - losses.1).abs() < 1e-7 * losses.1, "{losses:?}");
+            let largest = gradients[1].iter().fold(0.0, |largest: f64, slope| largest.max(slope.abs()));
+            assert!(largest > least, "{largest}");
+            assert_close(&gradients[0], &gradients[1], SINGLE / 20.0);
+        }
     }
+}
+
+/// The loss of a single model, and its gradient.
+fn evaluate<R: Real>(losses: &mut Losses<'_, R>, parameters: &[f64], gradient: &mut [f64]) -> Evaluated {
+    losses.evaluate(&mut [Place { model: 0, parameters, gradient }]).unwrap()[0].0
+}
+
+/// Documents of some hundred words, most of them once, of which three tell the label.
+fn articles(rows: usize) -> (SparseMatrix, Array1<usize>) {
+    let text = |row: usize| {
+        let words = (0..400).map(|at| format!("w{} ", (row * 131 + at * at * 17 + at * row % 7) % 2500));
+        words.chain([format!("l{} ", row % 3)]).collect::<String>()
+    };
+    let texts: Vec<String> = (0..rows).map(text).collect();
+    let documents: Vec<Document<'_>> = texts.iter().map(|text| Document::passage(text, 0..text.len())).collect();
+    let words = BlockConfig {
+        name: "word".into(),
+        kind: BlockKind::Words,
+        field: Field::Document,
+        min_df: 1,
+        max_features: 0,
+        weight: 1.0,
+    };
+    let space = Space::fit(vec![words], None, &documents.iter().collect::<Vec<_>>());
+    (of_documents(&space, &documents).unwrap(), Array1::from_iter((0..rows).map(|row| (row + row / 11) % 3)))
+}
+
+#[test]
+fn models_that_are_fitted_together_are_what_each_is_alone() {
+    let (matrix, targets) = articles(2 * BLOCK_ROWS);
+    let rows = matrix.rows();
+    for labels in [2, 3] {
+        let targets = targets.mapv(|target| target.min(labels - 1));
+        let data = DatasetBase::new(SparseRows::all(&matrix), targets);
+        let settings: Vec<ValidLogisticParams> = [(1.0, 1e-5), (100.0, 1e-5), (10.0, 1e-8), (1.0, 1e-3)]
+            .map(|(c, tolerance)| LogisticParams::new(labels).c(c).tolerance(tolerance).check().unwrap())
+            .into();
+        // Each leaves out a fifth of the rows, and one all but a few.
+        let weights = |fold: usize| (0..rows).map(move |row| if row % 5 == fold { 0.0 } else { 1.0 + (row % 2) as f32 });
+        let mut all: Vec<Vec<f32>> = (0..4).map(|fold| weights(fold).collect()).collect();
+        all[3] = (0..rows).map(|row| if row < 50 { 1.0 } else { 0.0 }).collect();
+        let scales: Vec<f64> = (0..matrix.features()).map(|column| 0.5 + (column % 3) as f64).collect();
+        let start = settings[0].fit(&data).unwrap();
+        let mut problems: Vec<Problem<'_>> =
+            settings.iter().zip(&all).map(|(settings, weights)| Problem::new(settings, weights, &scales)).collect();
+        problems[1].scales = &[];
+        problems[2].start = Some(&start);
+        let together = fit_together(&data, &problems).unwrap();
+        let iterations: Vec<u64> = together.iter().map(|model| model.iterations).collect();
+        assert!(iterations.iter().any(|other| *other != iterations[0]), "{iterations:?}");
+        for (problem, model) in problems.iter().zip(&together) {
+            // Down to the last bit.
+            assert_eq!(fit_together(&data, std::slice::from_ref(problem)).unwrap()[0], *model);
+            // Rows that don't count are as good as not there, but for how sums are cut into blocks.
+            let chosen: Vec<usize> = (0..rows).filter(|row| problem.weights[*row] > 0.0).collect();
+            let targets = chosen.iter().map(|row| data.targets[*row]).collect();
+            let weights = chosen.iter().map(|row| problem.weights[*row]).collect();
+            let records = SparseRows { matrix: &matrix, rows: chosen, scales: problem.scales };
+            let alone =
+                problem.settings.fit_from(&DatasetBase::new(records, targets).with_weights(weights), problem.start).unwrap();
+            let far = alone.weights.iter().zip(&model.weights).map(|(one, other)| (one - other).abs()).fold(0.0, f64::max);
+            let largest = alone.weights.iter().fold(0.0, |largest: f64, weight| largest.max(weight.abs()));
+            assert!(far < 0.05 * largest, "{far} of {largest}");
+        }
+    }
+}
+
+#[test]
+fn models_that_cannot_be_fitted_together_are_refused() {
+    let matrix = matrix(&rows());
+    let data = DatasetBase::new(SparseRows::all(&matrix), Array1::from_iter([0, 1, 0, 1, 0, 1, 0, 1, 0]));
+    let [two, three] = [2, 3].map(|labels| LogisticParams::new(labels).check().unwrap());
+    let refused = |problems: &[Problem<'_>]| fit_together(&data, problems).unwrap_err().to_string();
+    let all = [1.0; 9];
+    assert_eq!(refused(&[Problem::new(&two, &all, &[]), Problem::new(&three, &all, &[])]), "models of 2 and of 3 labels");
+    assert_eq!(refused(&[Problem::new(&two, &all, &[]), Problem::new(&two, &all[1..], &[])]), "8 weights for 9 rows");
+    assert_eq!(refused(&[Problem::new(&two, &[1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0], &[])]), "label 1 has no row");
+    assert_eq!(fit_together(&data, &[]).unwrap(), []);
+}
+
+#[test]
+fn as_many_are_fitted_together_as_there_is_memory_for_but_at_least_one() {
+    assert_eq!(
+        [(2, u64::MAX), (3, u64::MAX), (5, u64::MAX), (40, u64::MAX)].map(|(labels, memory)| together(1000, labels, memory)),
+        [8, 4, 2, 1]
+    );
+    // Many columns leave room for few.
+    assert_eq!([100_000, 250_000, 400_000, 2_000_000].map(|features| together(features, 2, u64::MAX)), [8, 4, 2, 1]);
+    // A model of a thousand columns and three labels takes about a megabyte.
+    assert_eq!([0, 1_000_000, 2_000_000, 3_000_000].map(|memory| together(1000, 3, memory)), [1, 1, 2, 3]);
+    assert_eq!(together(0, 0, 0), 1);
 }
 
 #[test]
@@ -275,27 +373,20 @@ fn the_gradient_is_that_of_the_loss() {
     for (labels, scales) in [(3, vec![]), (3, vec![0.5, 0.0, 2.0]), (2, vec![0.5, 3.0, 0.0])] {
         let targets = Array1::from_iter([0, 1, 0, 2, 2, 1, 0, 2, 0].map(|target| target.min(labels - 1)));
         let records = SparseRows { scales: &scales, ..SparseRows::all(&matrix) };
-        let data = DatasetBase::new(records, targets).with_weights(Array1::from_iter((0..9).map(|row| 1.0 + row as f32)));
+        let data = DatasetBase::new(records, targets);
         let settings = LogisticParams::new(labels).c(2.0).check().unwrap();
-        let plain = Loss::<f64>::new(&settings, &data).unwrap();
-        let mut loss = Loss::<f64>::new(&settings, &data).unwrap();
-        loss.centre().unwrap();
-        let at: Vec<f64> = (0..loss.parameters()).map(|n| (n * 7 % 5) as f64 / 4.0 - 0.5).collect();
-        let evaluate = |at: &[f64]| {
-            let mut gradient = vec![0.0; at.len()];
-            (loss.evaluate(at, &mut gradient).unwrap().value, gradient)
-        };
-        // Centred rows are the same rows with other biases, and the tolerance is meant for what they are without.
-        let (centred, split) = (loss.evaluate(&at, &mut vec![0.0; at.len()]).unwrap(), loss.features * loss.width);
-        let uncentred: Vec<f64> = at[..split].iter().copied().chain(loss.biases(&at)).collect();
-        let mut slopes = vec![0.0; at.len()];
-        assert!((plain.evaluate(&uncentred, &mut slopes).unwrap().value - centred.value).abs() < 1e-12);
-        assert!((max_norm(&slopes) - centred.gradient).abs() < 1e-12 && uncentred[split..] != at[split..]);
-        for (n, slope) in evaluate(&at).1.iter().enumerate() {
-            let moved = |by: f64| {
+        let weights: Vec<f32> = (0..9).map(|row| 1.0 + row as f32).collect();
+        let problems = [Problem::new(&settings, &weights, &scales)];
+        let mut loss = Losses::<f64>::new(&data, &problems).unwrap();
+        let parameters = loss.diagonals().unwrap()[0].len();
+        let at: Vec<f64> = (0..parameters).map(|n| (n * 7 % 5) as f64 / 4.0 - 0.5).collect();
+        let mut gradient = vec![0.0; at.len()];
+        evaluate(&mut loss, &at, &mut gradient);
+        for (n, slope) in gradient.iter().enumerate() {
+            let mut moved = |by: f64| {
                 let mut moved = at.clone();
                 moved[n] += by;
-                evaluate(&moved).0
+                evaluate(&mut loss, &moved, &mut vec![0.0; at.len()]).value
             };
             assert!(((moved(1e-5) - moved(-1e-5)) / 2e-5 - slope).abs() < 1e-8);
         }
