@@ -58,7 +58,7 @@ impl Memory {
         self.part(2)
     }
 
-    /// Bytes that the solver may take for models that it fits at once, beyond the first: a sixteenth, and never more than is of use.
+    /// Bytes that the solver may take for models that it fits at once, unless a single one takes more: a sixteenth, and never more than is of use.
     pub(crate) fn solver(&self) -> u64 {
         self.part(16).min(SOLVER)
     }

@@ -3,8 +3,7 @@
 //! Each head is calibrated on predictions for rows that its weights were not fitted on. The folds share vocabulary and idf, which hold
 //! no label, and nothing else: each begins at zero. The model of all rows would be a nearer place to begin, but one that knows the rows held out. What it
 //! learnt from features that only these have is undone by the penalty alone, and that is too slight for the solver to see: of a weight w it leaves
-//! a gradient of w / (C · n), which is below the tolerance in any corpus of some size. The other way round nothing is wrong: the model of all rows
-//! begins at that of the first fold, which knows fewer, and is there in a few steps.
+//! a gradient of w / (C · n), which is below the tolerance in any corpus of some size. All are fitted side by side, with the model of all rows.
 
 use std::borrow::Cow;
 
@@ -184,7 +183,12 @@ impl Rows<'_> {
         make: impl Fn(&Fit<'_>, LinearModel) -> Result<U, SolverError> + Send + Sync,
     ) -> Result<Vec<U>, SolverError> {
         let (data, of) = self.data(&[]);
-        let at_once = solver::together(self.space.features(), self.labels.len(), params.memory.solver());
+        let (rows, columns) = (of.len(), self.space.features());
+        // The solver shares out many rows among all threads itself, and takes its memory once then; of few there is a group for each thread.
+        let (threads, blocks) = (rayon::current_num_threads(), solver::shares(rows));
+        let one_by_one = params.memory.limit.is_some() || blocks >= threads;
+        let most = if one_by_one { fits.len() } else { fits.len().div_ceil(threads.div_ceil(blocks)) };
+        let at_once = solver::together((rows, columns), self.labels.len(), params.memory.solver()).min(most).max(1);
         let groups: Vec<&[Fit<'_>]> = fits.chunks(at_once).collect();
         let of_group = |group: &&[Fit<'_>]| -> Result<Vec<U>, SolverError> {
             let of_fit = |fit: &Fit<'_>| -> Vec<f32> {
@@ -195,10 +199,8 @@ impl Rows<'_> {
             let weights: Vec<Vec<f32>> = group.iter().map(of_fit).collect();
             let problems: Vec<Problem<'_>> = group.iter().zip(&weights).map(|(fit, weights)| fit.problem(weights)).collect();
             let models = solver::fit_together(&data, &problems)?;
-            group.iter().zip(models).map(|(fit, model)| make(fit, model)).collect()
+            group.par_iter().zip(models).map(|(fit, model)| make(fit, model)).collect()
         };
-        // The solver shares out many rows among all threads itself, and takes its memory once then.
-        let one_by_one = params.memory.limit.is_some() || of.len() >= solver::BLOCK_ROWS * rayon::current_num_threads();
         let fitted: Vec<Vec<U>> = if one_by_one {
             groups.iter().map(of_group).collect::<Result<_, _>>()?
         } else {

@@ -92,10 +92,11 @@ impl Start {
         data: &DatasetBase<SparseRows<'a>, Array1<usize>>,
     ) -> Result<(Option<LinearModel>, TakenOver), SolverError> {
         let Self { model, mut taken_over } = self;
-        let TakenOver { features, labels, of_labels, .. } = taken_over;
-        #[expect(clippy::cast_precision_loss, reason = "a model has few labels")]
-        let at_zero = libm::log(of_labels as f64);
-        taken_over.is_used = features > 0 && labels > 0 && solver.loss(data, &model)? < at_zero;
+        let TakenOver { features, labels, .. } = taken_over;
+        if features > 0 && labels > 0 {
+            let nothing = LinearModel { weights: Array2::zeros(model.weights.dim()), ..model.clone() };
+            taken_over.is_used = solver.loss(data, &model)? < solver.loss(data, &nothing)?;
+        }
         Ok((taken_over.is_used.then_some(model), taken_over))
     }
 }

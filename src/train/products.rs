@@ -17,7 +17,7 @@ const LANES: usize = 4;
 const STRETCH: usize = 64;
 
 /// Weights of a column that there are loops of their own for.
-const MOST_FIXED: usize = 16;
+pub(super) const MOST_FIXED: usize = 16;
 
 /// A row, and what there is to know of its columns.
 #[derive(Clone, Copy)]

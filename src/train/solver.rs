@@ -33,10 +33,9 @@ use linfa::traits::{Fit, PredictInplace};
 use ndarray::{Array1, Array2};
 use rayon::prelude::*;
 
-pub(super) use self::loss::BLOCK_ROWS;
-use self::loss::{Losses, Place};
+use self::loss::{BLOCK_ROWS, BLOCKS, Losses, Place};
 use super::lbfgs::{Descent, Limits, Minimum};
-use super::products::Real;
+use super::products::{self, Real};
 use crate::features::SparseRows;
 use crate::model::ClassWeights;
 use crate::model::head::argmax;
@@ -59,6 +58,12 @@ const MOST_REALS: usize = 1 << 20;
 
 /// Bytes that fitting a model takes for each of its parameters, about: steps that are remembered, places and gradients, and sums of blocks.
 const BYTES: u64 = 300;
+
+/// Bytes for each of its rows and labels: the logit, and the derivative by it.
+const ROW_BYTES: usize = 16;
+
+/// Bytes for each of its rows: how much it weighs.
+const WEIGHT_BYTES: usize = 12;
 
 /// Settings that are not checked yet.
 #[derive(Debug, Clone)]
@@ -257,14 +262,21 @@ impl<'a> Problem<'a> {
     }
 }
 
-/// How many models of so many columns and labels are best [fitted together](fit_together), in so many bytes of memory.
+/// How many models of so many labels, on so many rows and columns, are best [fitted together](fit_together), in so many bytes of memory.
 #[must_use]
-pub fn together(features: usize, labels: usize, memory: u64) -> usize {
+pub fn together((rows, columns): (usize, usize), labels: usize, memory: u64) -> usize {
+    let compared = labels.saturating_sub(1).max(1);
     let width = if labels == 2 { 1 } else { labels.max(1) };
-    let of_one = BYTES * (features.max(1) * width) as u64;
+    let of_one = BYTES * (columns.max(1) * width) as u64 + (rows * (ROW_BYTES * compared + WEIGHT_BYTES)) as u64;
     let by_memory = usize::try_from(memory / of_one).unwrap_or(usize::MAX);
-    let weights = MOST_WEIGHTS.min(MOST_REALS / features.max(1));
-    by_memory.min(weights / labels.saturating_sub(1).max(1)).max(1)
+    let weights = MOST_WEIGHTS.min(MOST_REALS / columns.max(1));
+    by_memory.min(weights / compared).max(1)
+}
+
+/// How many threads may share so many rows out among themselves at least, where there are as many.
+#[must_use]
+pub fn shares(rows: usize) -> usize {
+    rows.div_ceil(BLOCK_ROWS).clamp(1, BLOCKS.0)
 }
 
 /// Fits several models on rows of one dataset, each as it would be alone, while every row is read for all of them at once. The dataset's own weights and scales
@@ -281,8 +293,12 @@ pub fn fit_together<'a>(
     data: &DatasetBase<SparseRows<'a>, Array1<usize>>,
     problems: &[Problem<'_>],
 ) -> Result<Vec<LinearModel>, SolverError> {
-    if problems.is_empty() {
-        return Ok(Vec::new());
+    let Some(first) = problems.first() else { return Ok(Vec::new()) };
+    // Beyond that there are no loops of which sums don't depend on what is fitted beside.
+    let most = (products::MOST_FIXED / (first.settings.labels - 1)).max(1);
+    if problems.len() > most {
+        let parts = problems.chunks(most).map(|part| fit_together(data, part)).collect::<Result<Vec<_>, _>>()?;
+        return Ok(parts.into_iter().flatten().collect());
     }
     let limits = |at: usize| {
         let ValidLogisticParams { tolerance, max_iterations, .. } = problems[at].settings;
@@ -298,8 +314,8 @@ pub fn fit_together<'a>(
         let ValidLogisticParams { tolerance, max_iterations, .. } = again[at].settings;
         (*tolerance, max_iterations - starts[at].iterations)
     };
-    let mut more = if again.is_empty() { Vec::new() } else { search::<f64>(data, &again, limits)? };
-    for ((at, start), more) in rest.iter().zip(&starts).zip(more.drain(..)) {
+    let more = if again.is_empty() { Vec::new() } else { search::<f64>(data, &again, limits)? };
+    for ((at, start), more) in rest.iter().zip(&starts).zip(more) {
         found[*at] = more;
         found[*at].model.iterations += start.iterations;
     }

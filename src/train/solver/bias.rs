@@ -27,6 +27,9 @@ const REACH: f64 = 8.0;
 /// The share of the promised decrease that a step must bring.
 const DECREASE: f64 = 1e-4;
 
+/// Losses that differ by a smaller share are taken to be equal.
+const LEVEL: f64 = 1e-12;
+
 impl Bent {
     /// Nothing yet, for so many biases.
     pub(super) fn zero(biases: usize) -> Self {
@@ -51,13 +54,13 @@ impl Bent {
         pairs.into_iter().for_each(|(all, more)| all.iter_mut().zip(more).for_each(|(all, more)| *all += more));
     }
 
-    /// The greatest derivative, whatever its sign.
+    /// The greatest derivative, whatever its sign; infinite where one is no number.
     pub(super) fn slope(&self) -> f64 {
-        self.gradient.iter().fold(0.0, |greatest: f64, slope| greatest.max(slope.abs()))
+        longest(&self.gradient)
     }
 
-    /// The step to where the loss would be least, were it bent everywhere as it is here.
-    fn step(&self) -> Vec<f64> {
+    /// The step to where the loss would be least, were it bent everywhere as it is here and by `more` in all directions.
+    fn step(&self, more: f64) -> Vec<f64> {
         let n = self.gradient.len();
         // Cholesky: the Hessian is L · Lᵀ.
         let mut l = self.hessian.clone();
@@ -67,7 +70,7 @@ impl Bent {
                 let rest = self.hessian[row * n + column] - sum;
                 // What rounding leaves of a label that no row is in doubt about is not below zero.
                 l[row * n + column] =
-                    if row == column { libm::sqrt(rest.max(f64::MIN_POSITIVE)) } else { rest / l[column * n + column] };
+                    if row == column { libm::sqrt((rest + more).max(f64::MIN_POSITIVE)) } else { rest / l[column * n + column] };
             }
         }
         let mut step: Vec<f64> = self.gradient.iter().map(|slope| -slope).collect();
@@ -83,20 +86,28 @@ impl Bent {
     }
 }
 
+/// The greatest of some numbers, whatever its sign; infinite where one is none.
+fn longest(of: &[f64]) -> f64 {
+    of.iter().fold(0.0, |longest: f64, number| longest.max(if number.is_nan() { f64::INFINITY } else { number.abs() }))
+}
+
 /// Moves `biases` to where no derivative is above the tolerance, or as near as rounding lets it, and returns what the loss is there. That is the last place that is
 /// evaluated.
 pub(super) fn settle(biases: &mut [f64], tolerance: f64, mut evaluate: impl FnMut(&[f64]) -> Bent) -> Bent {
     let (mut here, mut reach) = (evaluate(biases), REACH);
     for _ in 0..STEPS {
-        if here.slope() <= tolerance {
+        let slope = here.slope();
+        if slope <= tolerance || !slope.is_finite() {
             break;
         }
-        let mut step = here.step();
-        let longest = step.iter().fold(0.0, |longest: f64, step| longest.max(step.abs()));
-        if !longest.is_finite() {
-            step = here.gradient.iter().map(|slope| -reach * slope.signum()).collect();
-        } else if longest > reach {
-            step.iter_mut().for_each(|step| *step *= reach / longest);
+        // A step that is too long is damped (Levenberg 1944): cut short it would keep its direction, which is wrong where the Hessian is next to none.
+        let (mut more, mut step) = (1e-3 * slope / reach, here.step(0.0));
+        let is_damped = longest(&step) > reach;
+        while longest(&step) > reach && more < f64::MAX {
+            step = here.step(more);
+            more *= 4.0;
+        }
+        if is_damped {
             reach *= 2.0;
         }
         let promised: f64 = here.gradient.iter().zip(&step).map(|(slope, step)| slope * step).sum();
@@ -105,8 +116,10 @@ pub(super) fn settle(biases: &mut [f64], tolerance: f64, mut evaluate: impl FnMu
         for _ in 0..HALVES {
             let trial: Vec<f64> = biases.iter().zip(&step).map(|(from, step)| from + length * step).collect();
             let there = evaluate(&trial);
+            let is_lower = there.value <= here.value + DECREASE * length * promised;
             // Near the end values differ by rounding alone.
-            if there.value <= here.value + DECREASE * length * promised || there.slope() < here.slope() {
+            let is_level = (there.value - here.value).abs() <= LEVEL * here.value.abs() && there.slope() < slope;
+            if is_lower || is_level {
                 found = Some((trial, there));
                 break;
             }
@@ -172,9 +185,50 @@ mod tests {
         let mut biases = [0.0];
         settle(&mut biases, 1e-10, |biases| loss(&rows, biases));
         assert!(loss(&rows, &biases).slope() <= 1e-10 && biases[0] < -1000.0, "{biases:?}");
-        // A number that is none ends the search.
-        let mut lost = [0.0];
-        settle(&mut lost, 1e-10, |_| Bent { value: f64::NAN, gradient: vec![f64::NAN], hessian: vec![f64::NAN] });
-        assert_eq!(lost, [0.0]);
+    }
+
+    #[test]
+    fn a_number_that_is_none_is_not_settled() {
+        let lost = || Bent { value: f64::NAN, gradient: vec![f64::NAN], hessian: vec![f64::NAN] };
+        let mut biases = [0.0];
+        assert_eq!((settle(&mut biases, 1e-10, |_| lost()).slope(), biases), (f64::INFINITY, [0.0]));
+        // Nor is it gone to.
+        let rows = [(0.5, 0, [0.0]), (0.25, 1, [0.0]), (0.25, 1, [3.0])];
+        let there = settle(&mut biases, 1e-10, |at| if at[0] < -0.5 { lost() } else { loss(&rows, at) });
+        assert!(there.value.is_finite() && biases[0] >= -0.5 && biases[0] < 0.0, "{biases:?}");
+    }
+
+    /// Logits of labels that are far apart, and not centred, which Newton's method alone is lost in.
+    fn assert_settled<const N: usize>(noise: f64, separation: f64, offset: f64) {
+        let mut random = 1_u64;
+        let mut uniform = || {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (random >> 11) as f64 / (1_u64 << 53) as f64 - 0.5
+        };
+        for case in 0..60 {
+            let offsets: [f64; N] = std::array::from_fn(|_| 4.0 * offset * uniform());
+            let rows: Vec<(f64, usize, [f64; N])> = (0..120)
+                .map(|row| {
+                    let target = row % (N + 1);
+                    let of_label = |label: usize| if target == label + 1 { separation } else { 0.0 };
+                    let of_first = if target == 0 { separation } else { 0.0 };
+                    let logits =
+                        std::array::from_fn(|label| of_label(label) - of_first + offsets[label] + 4.0 * noise * uniform());
+                    (1.0 / 120.0, target, logits)
+                })
+                .collect();
+            let mut biases = [0.0; N];
+            let found = settle(&mut biases, 1e-7, |biases| loss(&rows, biases));
+            assert!(found.slope() <= 1e-7, "{case} of {N}, {noise}, {separation}, {offset}: {found:?} at {biases:?}");
+        }
+    }
+
+    #[test]
+    fn logits_that_are_far_apart_are_settled_whatever_the_number_of_labels() {
+        for (noise, separation, offset) in [(1.0, 2.0, 2.0), (1.0, 5.0, 5.0), (2.0, 10.0, 20.0)] {
+            assert_settled::<1>(noise, separation, offset);
+            assert_settled::<2>(noise, separation, offset);
+            assert_settled::<6>(noise, separation, offset);
+        }
     }
 }

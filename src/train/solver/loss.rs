@@ -25,13 +25,13 @@ use crate::train::products::{self, Entries, Power, Real};
 
 /// Blocks that rows are cut into for summing; more threads than this bring nothing. The greater number is for so many rows that to sum up the
 /// blocks is little beside them.
-const BLOCKS: (usize, usize) = (8, 32);
+pub(super) const BLOCKS: (usize, usize) = (8, 32);
 
 /// Entries of a block for each parameter that make summing up little.
 const ENTRIES: usize = 16;
 
 /// Rows that are worth a block of their own.
-pub(in crate::train) const BLOCK_ROWS: usize = 512;
+pub(super) const BLOCK_ROWS: usize = 512;
 
 /// Reals that the gradients of all blocks may take, for each model.
 const BLOCK_REALS: usize = 1 << 26;
@@ -40,7 +40,7 @@ const BLOCK_REALS: usize = 1 << 26;
 pub(super) const COLUMNS: usize = 1 << 12;
 
 /// A number to the power of −3/8: how far the diagonal of the Hessian is trusted, 0 meaning not at all, and 1 as if it stayed what it is at the start. On five sets of
-/// articles it took 17 to 20 steps with this power (hardly more from 0.2 to 0.5), 32 to 48 with 0, and 70 to 108 with 1.
+/// articles it took 17 to 20 steps with this power (hardly more from 0.2 to 0.5), 32 to 48 with 0, and 70 to 108 with 1; that was with biases among the variables.
 fn trusted(curvature: f64) -> f64 {
     let root = libm::sqrt(libm::sqrt(curvature));
     1.0 / (root * libm::sqrt(root))
@@ -178,11 +178,12 @@ impl<'a, R: Real> Losses<'a, R> {
         let idf = rows.matrix.idf();
         let models: Vec<Model<'a>> =
             problems.iter().map(|problem| Model::new(problem, targets, idf)).collect::<Result<_, _>>()?;
-        let greatest = |column: usize| models.iter().map(|model| model.factors[column]).fold(0.0, f64::max);
+        let greatest = |column: usize| models.iter().map(|model| model.factors[column].abs()).fold(0.0, f64::max);
         let features = rows.nfeatures();
         let width = if labels == 2 { 1 } else { labels };
         // As many blocks as for one model alone, so that sums don't depend on the others.
-        let reals = features * (labels - 1);
+        let compared = products::stride(labels - 1);
+        let reals = (features + products::room(compared)) * compared;
         let wanted = (rows.matrix.entries() / (ENTRIES * (features + 1) * width)).clamp(BLOCKS.0, BLOCKS.1);
         let most = (BLOCK_REALS / reals.max(1)).clamp(1, wanted);
         let size = targets.len().div_ceil(most).max(BLOCK_ROWS);
@@ -204,9 +205,12 @@ impl<'a, R: Real> Losses<'a, R> {
         })
     }
 
-    /// The parameters of a model.
-    pub(super) fn parameters_of(&self, model: usize, start: &LinearModel) -> Vec<f64> {
+    /// The parameters of a model to begin at, whose biases are those that others begin at.
+    pub(super) fn parameters_of(&mut self, model: usize, start: &LinearModel) -> Vec<f64> {
         assert_eq!(start.weights.dim(), (self.features, self.labels), "another model");
+        let Model { biases, shifts, .. } = &mut self.models[model];
+        let all: Vec<f64> = start.bias.iter().zip(&*shifts).map(|(bias, shift)| bias + shift).collect();
+        biases.iter_mut().zip(&all[1..]).for_each(|(to, bias)| *to = bias - all[0]);
         // Of two labels only the difference decides, and it is what the one weight stands for.
         let of = |all: ArrayView1<'_, f64>, at: usize| if self.labels == 2 { all[1] - all[0] } else { all[at] };
         let weights = start.weights.rows().into_iter().flat_map(|row| (0..self.width).map(move |at| of(row, at)));
@@ -244,12 +248,13 @@ impl<'a, R: Real> Losses<'a, R> {
         let means = self.moments(Power::First)?;
         let squares = self.moments(Power::Second)?;
         let of_model = |((model, means), squares): ((&Model<'a>, Vec<f64>), Vec<f64>)| {
+            let columns = model.factors.par_iter().zip(means).zip(squares).with_min_len(COLUMNS);
             let of_column = |((factor, mean), square): ((&f64, f64), f64)| {
                 // All rows together weigh 1.
                 let variance = (factor * factor * (square - mean * mean)).max(0.0);
                 std::iter::repeat_n(trusted(bend * variance + model.penalty), self.width)
             };
-            model.factors.iter().zip(means).zip(squares).flat_map(of_column).collect()
+            columns.flat_map_iter(of_column).collect()
         };
         Ok(self.models.iter().zip(means).zip(squares).map(of_model).collect())
     }
@@ -265,6 +270,9 @@ impl<'a, R: Real> Losses<'a, R> {
             let mut weights = vec![0.0; stride];
             for at in block.rows.clone() {
                 weights.iter_mut().zip(&*models).for_each(|(weight, model)| *weight = model.weights[at]);
+                if weights.iter().all(|weight| *weight == 0.0) {
+                    continue;
+                }
                 let entries = Entries { row: cursor.row(rows.rows[at])?, factors };
                 product.spread(entries, power, &weights, &mut block.columns);
             }
@@ -272,7 +280,10 @@ impl<'a, R: Real> Losses<'a, R> {
         };
         blocks.par_iter_mut().map(of_block).collect::<io::Result<()>>()?;
         let moment = |at: usize| blocks.iter().map(|block| block.columns[at].value()).sum();
-        Ok((0..models.len()).map(|model| (0..*features).map(|column| moment(column * stride + model)).collect()).collect())
+        let of_model = |model| {
+            (0..*features).into_par_iter().with_min_len(COLUMNS).map(move |column| moment(column * stride + model)).collect()
+        };
+        Ok((0..models.len()).map(of_model).collect())
     }
 
     /// The losses at some places, each of another model, and their gradients; with the biases that fit best there.
@@ -281,7 +292,9 @@ impl<'a, R: Real> Losses<'a, R> {
         let stride = products::stride(places.len() * compared);
         self.compare(places, stride);
         let Self { rows, targets, features, width, factors, differences, blocks, models, .. } = self;
-        let pass = Pass { rows, targets, factors, stride, compared };
+        let is_read = |at: usize| places.iter().any(|place| models[place.model].weights[at] != 0.0);
+        let is_read: Vec<bool> = (0..targets.len()).into_par_iter().with_min_len(COLUMNS).map(is_read).collect();
+        let pass = Pass { rows, targets, factors, is_read: &is_read, stride, compared };
         blocks.par_iter_mut().map(|block| pass.multiply(block, differences)).collect::<io::Result<()>>()?;
         let mut losses = Vec::new();
         for (at, Place { model, .. }) in places.iter().enumerate() {
@@ -333,6 +346,8 @@ struct Pass<'a> {
     rows: &'a SparseRows<'a>,
     targets: &'a [usize],
     factors: &'a [f64],
+    /// For each row whether any of the models has it.
+    is_read: &'a [bool],
     stride: usize,
     compared: usize,
 }
@@ -340,14 +355,14 @@ struct Pass<'a> {
 impl Pass<'_> {
     /// Sets the logits of the rows of a block, without biases.
     fn multiply<R: Real>(&self, Block { rows, logits, errors, .. }: &mut Block<R>, differences: &[R]) -> io::Result<()> {
-        let Self { rows: all, factors, stride, .. } = self;
+        let Self { rows: all, factors, is_read, stride, .. } = self;
         let product = products::of_stride::<R>(*stride);
         for values in [&mut *logits, errors] {
             values.clear();
             values.resize(rows.len() * stride, 0.0);
         }
         let mut cursor = all.matrix.cursor();
-        for (at, logits) in rows.clone().zip(logits.chunks_exact_mut(*stride)) {
+        for (at, logits) in rows.clone().zip(logits.chunks_exact_mut(*stride)).filter(|(at, _)| is_read[*at]) {
             product.multiply(Entries { row: cursor.row(all.rows[at])?, factors }, differences, logits);
         }
         Ok(())
@@ -383,11 +398,11 @@ impl Pass<'_> {
 
     /// Adds up what the rows of a block add to the gradients.
     fn spread<R: Real>(&self, block: &mut Block<R>, features: usize) -> io::Result<()> {
-        let Self { rows: all, factors, stride, .. } = self;
+        let Self { rows: all, factors, is_read, stride, .. } = self;
         let product = products::of_stride::<R>(*stride);
         block.clear(features, *stride);
         let mut cursor = all.matrix.cursor();
-        for (at, errors) in block.rows.clone().zip(block.errors.chunks_exact(*stride)) {
+        for (at, errors) in block.rows.clone().zip(block.errors.chunks_exact(*stride)).filter(|(at, _)| is_read[*at]) {
             product.spread(Entries { row: cursor.row(all.rows[at])?, factors }, Power::First, errors, &mut block.columns);
         }
         Ok(())
