@@ -17,8 +17,6 @@
 //! share articles to learn from, so that a standard error over them is too small rather than too large (Bengio & Grandvalet 2004); it
 //! is a measure for ties, no test.
 
-use std::borrow::Cow;
-
 use ndarray::{Axis, concatenate};
 use rayon::prelude::*;
 
@@ -26,7 +24,7 @@ use super::Progress;
 use super::corpus::CorpusError;
 use super::fit::{Fit, Fold, Rows, scores};
 use super::run::{TrainError, TrainParams};
-use super::solver::{LinearModel, SolverError};
+use super::solver::LinearModel;
 use crate::model::{ClassWeights, HeadScores, HeadSettings, OutOfFold, calibration};
 
 /// The points that are tried: each C with each choice of class weights.
@@ -188,14 +186,13 @@ pub(super) fn search(
     progress.pieces(&format!("searching settings of the {} head", rows.head), grid.points() * folds.len());
     let points: Vec<(f64, ClassWeights)> =
         grid.class_weights.iter().flat_map(|weights| grid.cs.iter().map(|c| (*c, *weights))).collect();
-    let scaled = |fold| Ok(Scaled { fold, scales: rows.scales(&fold.kept)? });
-    let scaled: Result<Vec<Scaled<'_>>, SolverError> = folds.iter().map(scaled).collect();
-    let scaled = scaled.map_err(|source| rows.unsolved(params, source))?;
+    let scales = folds.iter().map(|fold| rows.scales(&fold.kept)).collect::<Result<Vec<_>, _>>();
+    let scales = scales.map_err(|source| rows.unsolved(params, source))?;
     let solver = |(c, class_weights): &(f64, ClassWeights)| {
         rows.solver(params, &HeadSettings { c: *c, class_weights: *class_weights, chosen_from: None })
     };
     let solvers = points.iter().map(solver).collect::<Result<Vec<_>, _>>().map_err(|source| rows.unsolved(params, source))?;
-    let of_point = |solver| scaled.iter().map(move |Scaled { fold, scales }| Fit::of_fold(solver, fold, scales));
+    let of_point = |solver| folds.iter().zip(&scales).map(move |(fold, scales)| Fit::of_fold(solver, fold, scales));
     let fits: Vec<Fit<'_>> = solvers.iter().flat_map(of_point).collect();
     let predict = |fit: &Fit<'_>, model: LinearModel| {
         let predicted = rows.predict(&model, fit.held_out)?;
@@ -210,12 +207,6 @@ pub(super) fn search(
         .map(|of_point| score(&of_point.iter().map(|(_, predicted)| predicted).collect::<Vec<_>>(), &rows.labels))
         .collect();
     Ok(Search { iterations, folds: folds.len(), ..choose(&points, &scores) })
-}
-
-/// A fold, and what the columns are multiplied by where it is fitted on.
-struct Scaled<'a> {
-    fold: &'a Fold,
-    scales: Cow<'a, [f64]>,
 }
 
 /// The scores of each fold, at the temperature of the others.

@@ -4,6 +4,8 @@
 //! rows tell of them. Weights that tell labels apart leave hardly a row in doubt, so that a bias bends the loss a hundred times less in the end than in the beginning: a
 //! search that had it among its variables, and remembered how these bent the loss, would go too far or not far enough with every step.
 
+use crate::train::lbfgs::max_norm;
+
 /// The loss as a function of the biases of all labels but the first, less that of the first.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Bent {
@@ -56,7 +58,7 @@ impl Bent {
 
     /// The greatest derivative, whatever its sign; infinite where one is no number.
     pub(super) fn slope(&self) -> f64 {
-        longest(&self.gradient)
+        max_norm(&self.gradient)
     }
 
     /// The step to where the loss would be least, were it bent everywhere as it is here and by `more` in all directions.
@@ -86,11 +88,6 @@ impl Bent {
     }
 }
 
-/// The greatest of some numbers, whatever its sign; infinite where one is none.
-fn longest(of: &[f64]) -> f64 {
-    of.iter().fold(0.0, |longest: f64, number| longest.max(if number.is_nan() { f64::INFINITY } else { number.abs() }))
-}
-
 /// Moves `biases` to where no derivative is above the tolerance, or as near as rounding lets it, and returns what the loss is there. That is the last place that is
 /// evaluated.
 pub(super) fn settle(biases: &mut [f64], tolerance: f64, mut evaluate: impl FnMut(&[f64]) -> Bent) -> Bent {
@@ -102,8 +99,8 @@ pub(super) fn settle(biases: &mut [f64], tolerance: f64, mut evaluate: impl FnMu
         }
         // A step that is too long is damped (Levenberg 1944): cut short it would keep its direction, which is wrong where the Hessian is next to none.
         let (mut more, mut step) = (1e-3 * slope / reach, here.step(0.0));
-        let is_damped = longest(&step) > reach;
-        while longest(&step) > reach && more < f64::MAX {
+        let is_damped = max_norm(&step) > reach;
+        while max_norm(&step) > reach && more < f64::MAX {
             step = here.step(more);
             more *= 4.0;
         }

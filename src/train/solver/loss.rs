@@ -353,7 +353,7 @@ struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    /// Sets the logits of the rows of a block, without biases.
+    /// Sets the logits of the rows of a block, without biases, and their errors to zero.
     fn multiply<R: Real>(&self, Block { rows, logits, errors, .. }: &mut Block<R>, differences: &[R]) -> io::Result<()> {
         let Self { rows: all, factors, is_read, stride, .. } = self;
         let product = products::of_stride::<R>(*stride);
@@ -377,7 +377,6 @@ impl Pass<'_> {
                 let (weight, target) = (weights[at], targets[at]);
                 let (logits, errors) = (&logits[place * compared..], &mut errors[place * compared..][..compared]);
                 if weight == 0.0 {
-                    errors.fill(0.0);
                     continue;
                 }
                 errors.iter_mut().zip(logits).zip(biases).for_each(|((to, logit), bias)| *to = logit + bias);

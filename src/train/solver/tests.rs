@@ -1,6 +1,7 @@
 use super::loss::{BLOCK_ROWS, COLUMNS};
 use super::*;
-use crate::features::{BlockConfig, BlockKind, Document, Field, Space, SparseMatrix};
+use crate::features::{BlockConfig, BlockKind, Document, Space, SparseMatrix};
+use crate::model::fixture::block;
 use crate::model::head::softmax;
 use crate::train::lbfgs::Evaluated;
 use crate::train::vectors::of_documents;
@@ -243,15 +244,7 @@ fn articles(rows: usize) -> (SparseMatrix, Array1<usize>) {
     };
     let texts: Vec<String> = (0..rows).map(text).collect();
     let documents: Vec<Document<'_>> = texts.iter().map(|text| Document::passage(text, 0..text.len())).collect();
-    let words = BlockConfig {
-        name: "word".into(),
-        kind: BlockKind::Words,
-        field: Field::Document,
-        min_df: 1,
-        max_features: 0,
-        weight: 1.0,
-    };
-    let space = Space::fit(vec![words], None, &documents.iter().collect::<Vec<_>>());
+    let space = Space::fit(vec![block(&[]).config], None, &documents.iter().collect::<Vec<_>>());
     (of_documents(&space, &documents).unwrap(), Array1::from_iter((0..rows).map(|row| (row + row / 11) % 3)))
 }
 
@@ -464,15 +457,8 @@ fn a_row_of_twice_the_weight_is_a_row_that_stands_twice() {
 fn counted_rows_are_rows_of_their_values() {
     let texts = ["a a a b", "b c", "a c c d", "d d b", "e a", "b b c e", "a d", "c e e e", "d a b"];
     let documents: Vec<Document<'_>> = texts.iter().map(|text| Document::passage(text, 0..text.len())).collect();
-    let block = |name: &str, kind, weight| BlockConfig {
-        name: name.into(),
-        kind,
-        field: Field::Document,
-        min_df: 1,
-        max_features: 0,
-        weight,
-    };
-    let configs = vec![block("word", BlockKind::Words, 1.0), block("ngram", BlockKind::Ngrams { min: 1, max: 2 }, 0.5)];
+    let configured = |name: &str, kind, weight| BlockConfig { name: name.into(), kind, weight, ..block(&[]).config };
+    let configs = vec![configured("word", BlockKind::Words, 1.0), configured("ngram", BlockKind::Ngrams { min: 1, max: 2 }, 0.5)];
     let space = Space::fit(configs, None, &documents.iter().collect::<Vec<_>>());
     let counted = of_documents(&space, &documents).unwrap();
     assert!(counted.idf().iter().any(|idf| *idf > 1.5));
