@@ -100,6 +100,9 @@ const WINDOW: usize = 1 << 18;
 /// Bytes that are read of a run at once at least.
 const LEAST_WINDOW: usize = 1 << 12;
 
+/// Terms that are worth a thread's while.
+const TERMS: usize = 1 << 12;
+
 /// Bytes that a term takes beside its text: where it ends, its key, its place in a table that may be half empty, what was found.
 const TERM: u64 = 64;
 
@@ -126,21 +129,14 @@ impl Counts {
 }
 
 impl Counter {
-    /// Adds what another counted; returns the ids of its terms here.
-    fn merge(&mut self, other: &Self) -> Vec<u32> {
-        // Terms that were met last, and only in parts of documents that are not counted, have no counts.
-        let terms = other.vocabulary.iter().zip(other.counts.iter().map(Some).chain(std::iter::repeat(None)));
-        let add = |(term, found): (&str, Option<Found>)| {
-            let id = self.vocabulary.intern(term);
-            found.into_iter().for_each(|found| self.counts.add(id, found));
-            id
-        };
-        terms.map(add).collect()
+    /// Its terms that were counted, with what was found. Those that were met last, and only in parts of documents that are not counted, are left out.
+    fn counted(&self) -> impl Iterator<Item = (u32, Found)> {
+        (0..).zip(self.counts.iter()).filter(|(_, found)| found.df > 0)
     }
 
     /// Writes the terms in ascending order.
     fn write(&self, file: &mut Spill) -> io::Result<Run> {
-        let mut order: Vec<(u32, Found)> = (0..).zip(self.counts.iter()).collect();
+        let mut order: Vec<(u32, Found)> = self.counted().collect();
         order.par_sort_unstable_by_key(|(id, _)| self.vocabulary.utf8(*id));
         let begin = file.length();
         let mut bytes = Vec::with_capacity(2 * WINDOW);
@@ -418,22 +414,27 @@ impl Counting {
         for shard in shards {
             counters.iter_mut().zip(shard.counters()).for_each(|(counters, counter)| counters.push(counter));
         }
-        let finish = |(config, counters): (BlockConfig, Vec<Counter>)| {
-            let mut counters = counters.into_iter();
-            let mut whole = counters.next().unwrap_or_default();
-            let merged: Vec<Vec<u32>> = counters.map(|other| whole.merge(&other)).collect();
+        let finish = |(config, mut counters): (BlockConfig, Vec<Counter>)| {
+            let homes = add_up(&mut counters);
             let mut kept = Kept::<Known<'_>>::new(&config);
-            for ((term, id), found) in whole.vocabulary.iter().zip(0..).zip(whole.counts.iter()) {
-                kept.add(found, Known { term, id });
+            let at_home = |shard: usize, id: u32| homes[shard].get(id as usize).is_none_or(Option::is_none);
+            for (shard, counter) in counters.iter().enumerate() {
+                for (id, found) in counter.counted().filter(|(id, _)| at_home(shard, *id)) {
+                    kept.add(found, Known { term: counter.vocabulary.term(id), shard, id });
+                }
             }
             kept.sort();
-            let mut new_ids = vec![NOT_KEPT; whole.vocabulary.len()];
-            kept.terms.iter().zip(0..).for_each(|((_, known), id)| new_ids[known.id as usize] = id);
-            let of_others: Vec<Vec<u32>> =
-                merged.into_iter().map(|ids| ids.into_iter().map(|id| new_ids[id as usize]).collect()).collect();
-            (kept.block(config, documents), std::iter::once(new_ids).chain(of_others).collect::<Vec<_>>())
+            let mut new_ids: Vec<Vec<u32>> = counters.iter().map(|counter| vec![NOT_KEPT; counter.vocabulary.len()]).collect();
+            kept.terms.iter().zip(0..).for_each(|((_, known), id)| new_ids[known.shard][known.id as usize] = id);
+            for (shard, homes) in homes.iter().enumerate() {
+                let (before, rest) = new_ids.split_at_mut(shard);
+                let of_shard = rest.iter_mut().take(1).flatten().zip(homes);
+                of_shard.for_each(|(new_id, home)| home.iter().for_each(|(shard, id)| *new_id = before[*shard][*id as usize]));
+            }
+            (kept.block(config, documents), new_ids)
         };
-        let (blocks, of_blocks): (Vec<Block>, Vec<Vec<Vec<u32>>>) = configs.into_par_iter().zip(counters).map(finish).unzip();
+        let (blocks, of_blocks): (Vec<Block>, Vec<Vec<Vec<u32>>>) =
+            configs.into_par_iter().zip(counters).with_max_len(1).map(finish).unzip();
         let recording = pieces.map(|pieces| {
             let mut new_ids: NewIds = Vec::new();
             for of_shards in of_blocks {
@@ -446,9 +447,35 @@ impl Counting {
     }
 }
 
-/// A term that was counted in memory, and its id there.
+/// Where a term is counted that several shards have met: the first of them, and its id there.
+type Home = Option<(usize, u32)>;
+
+/// Adds what each shard counted of a term to what the first that has it did. Tells for each shard but the first, and for each of its terms, the term's home, if it
+/// is another.
+fn add_up(counters: &mut [Counter]) -> Vec<Vec<Home>> {
+    let mut homes = Vec::new();
+    for shard in 0..counters.len() {
+        let (before, rest) = counters.split_at_mut(shard);
+        let Some(counter) = rest.first() else { break };
+        let home = |id: usize| {
+            let term = counter.vocabulary.term(u32::try_from(id).unwrap_or(u32::MAX));
+            let mut shards = before.iter().enumerate();
+            shards.find_map(|(shard, counter)| Some((shard, counter.vocabulary.get(term)?)))
+        };
+        let terms = if shard == 0 { 0 } else { counter.vocabulary.len() };
+        let of_shard: Vec<Home> = (0..terms).into_par_iter().with_min_len(TERMS).map(home).collect();
+        for (found, home) in counter.counts.iter().zip(&of_shard) {
+            home.iter().for_each(|(shard, id)| before[*shard].counts.add(*id, found));
+        }
+        homes.push(of_shard);
+    }
+    homes
+}
+
+/// A term that was counted in memory, the shard that counts it, and its id there.
 struct Known<'a> {
     term: &'a str,
+    shard: usize,
     id: u32,
 }
 
@@ -466,7 +493,7 @@ struct Kept<T> {
     terms: Vec<(Found, T)>,
 }
 
-impl<T: AsRef<str>> Kept<T> {
+impl<T: AsRef<str> + Send> Kept<T> {
     fn new(config: &BlockConfig) -> Self {
         Self { min_df: config.min_df.max(1), most: config.max_features, terms: Vec::new() }
     }
@@ -496,7 +523,7 @@ impl<T: AsRef<str>> Kept<T> {
     /// is needed together, the n-grams of a word, does too.
     fn sort(&mut self) {
         self.cut();
-        self.terms.sort_unstable_by_key(|(Found { df, met }, _)| (df.leading_zeros(), *met));
+        self.terms.par_sort_unstable_by_key(|(Found { df, met }, _)| (df.leading_zeros(), *met));
     }
 
     /// A block of the terms, with their idf over so many `documents`.

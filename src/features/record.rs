@@ -119,7 +119,7 @@ impl Recording {
             if group.is_empty() {
                 return Ok(());
             }
-            let made: Vec<T> = group.into_par_iter().map(&recorded).collect();
+            let made: Vec<T> = group.into_par_iter().with_max_len(1).map(&recorded).collect();
             made.into_iter().try_for_each(&mut take)?;
         }
     }

@@ -205,7 +205,8 @@ impl Vocabulary {
 
 impl<T: AsRef<str>> FromIterator<T> for Vocabulary {
     fn from_iter<I: IntoIterator<Item = T>>(terms: I) -> Self {
-        let mut vocabulary = Self::default();
+        let terms = terms.into_iter();
+        let mut vocabulary = Self::with_capacity(terms.size_hint().0, 0);
         for term in terms {
             vocabulary.intern(term.as_ref());
         }

@@ -362,7 +362,7 @@ impl Reading<'_> {
     fn space(&self, name: &str) -> Result<Space, LoadError> {
         let configs = self.header.spaces.get(name).ok_or_else(|| inconsistent(format!("there is no space {name:?}")))?;
         check_blocks(name, configs)?;
-        let blocks = configs.par_iter().enumerate().map(|(at, config)| self.block(name, at, config));
+        let blocks = configs.par_iter().enumerate().with_max_len(1).map(|(at, config)| self.block(name, at, config));
         // All of them, so that of several that are wrong the first is named each time.
         let blocks: Vec<Result<Block, LoadError>> = blocks.collect();
         Ok(Space::new(blocks.into_iter().collect::<Result<_, _>>()?))

@@ -5,7 +5,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
 
 use crate::page;
 use crate::spill::Memory;
@@ -117,6 +120,9 @@ pub enum CorpusError {
 /// Bytes that are read of a file at once.
 const BUFFER: usize = 1 << 16;
 
+/// Bytes of lines that are parsed at once, about.
+const BATCH: usize = 1 << 20;
+
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
 impl CorpusError {
@@ -201,25 +207,26 @@ pub fn read(files: &[PathBuf], fields: &FieldNames) -> Result<Vec<LabelledArticl
     Ok(articles)
 }
 
-/// Hands the articles of all `files`, in order, to `found`. JSON Lines are read a line at a time, tables a file at a time.
+/// Hands the articles of all `files`, in order, to `found`. JSON Lines are read some lines at a time, tables a file at a time.
 pub(super) fn read_each(
     files: &[PathBuf],
     fields: &FieldNames,
-    mut found: impl FnMut(LabelledArticle) -> Result<(), CorpusError>,
+    mut found: impl FnMut(LabelledArticle) -> Result<(), CorpusError> + Send,
 ) -> Result<(), CorpusError> {
     for (nth, file) in files.iter().enumerate() {
         let name = file.to_string_lossy().to_lowercase();
         let mut is_empty = true;
-        let mut add = |line: usize, row: Row| {
+        let article = |line: usize, row: Row| fields.article((nth, file), line, row);
+        let add = |article: LabelledArticle| {
             is_empty = false;
-            found(fields.article((nth, file), line, row)?)
+            found(article)
         };
         if name.ends_with(".jsonl") || name.ends_with(".jsonl.gz") {
-            read_json_lines(file, fields, &mut add)?;
+            read_json_lines(file, fields, article, add)?;
         } else if name.ends_with(".csv") {
-            read_table(file, &read_text(file)?, b',', fields, &mut add)?;
+            read_table((file, &read_text(file)?), b',', fields, article, add)?;
         } else if name.ends_with(".tsv") {
-            read_table(file, &read_text(file)?, b'\t', fields, &mut add)?;
+            read_table((file, &read_text(file)?), b'\t', fields, article, add)?;
         } else {
             return Err(CorpusError::Kind { file: file.clone() });
         }
@@ -248,7 +255,7 @@ pub(super) fn check_ids<'a>(
 }
 
 /// A file's bytes, unpacked where its name ends in `.gz`.
-fn open(file: &Path) -> Result<Box<dyn BufRead>, CorpusError> {
+fn open(file: &Path) -> Result<Box<dyn BufRead + Send>, CorpusError> {
     let opened = File::open(file).map_err(|source| CorpusError::Read { file: file.to_owned(), source })?;
     let bytes = BufReader::with_capacity(BUFFER, opened);
     if file.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("gz")) {
@@ -269,45 +276,104 @@ fn read_text(file: &Path) -> Result<String, CorpusError> {
     Ok(text.strip_prefix(BYTE_ORDER_MARK).map(str::to_owned).unwrap_or(text))
 }
 
-/// Hands each line of a file that is not blank, with its number, to `found`; lines end with a line feed. The file is unpacked where its name
-/// ends in `.gz`, and read without a byte order mark.
-pub(super) fn for_each_line(
-    file: &Path,
-    mut found: impl FnMut(usize, &str) -> Result<(), CorpusError>,
-) -> Result<(), CorpusError> {
-    let mut lines = open(file)?;
-    let (mut bytes, mut line, mut read) = (Vec::new(), 0, 0);
-    loop {
-        bytes.clear();
-        let length = lines.read_until(b'\n', &mut bytes).map_err(|source| CorpusError::Read { file: file.to_owned(), source })?;
-        if length == 0 {
-            return Ok(());
-        }
-        line += 1;
-        let text = std::str::from_utf8(&bytes).map_err(|error| {
-            let byte = read + error.valid_up_to();
-            CorpusError::Encoding { file: file.to_owned(), line, byte }
-        })?;
-        let text = if line == 1 { text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text) } else { text };
-        if !text.trim().is_empty() {
-            found(line, text.strip_suffix('\n').unwrap_or(text))?;
-        }
-        read += length;
+/// The lines of a file that are not blank, read some at a time.
+struct Lines<'a> {
+    file: &'a Path,
+    rest: Box<dyn BufRead + Send>,
+    /// Lines read so far, blank ones among them, and their bytes.
+    read: (usize, usize),
+}
+
+/// Lines as they were read, and where each stands: its number, the byte of the file that it begins with, and its bytes here.
+#[derive(Default)]
+struct Batch {
+    bytes: Vec<u8>,
+    lines: Vec<(usize, usize, Range<usize>)>,
+    /// Why the line behind these can't be read.
+    error: Option<CorpusError>,
+}
+
+impl Batch {
+    fn is_empty(&self) -> bool {
+        self.lines.is_empty() && self.error.is_none()
+    }
+
+    /// What `parse` makes of each line, in order; lines are shared out among threads.
+    fn parse<T: Send>(
+        self,
+        file: &Path,
+        parse: &(impl Fn(usize, &str) -> Result<T, CorpusError> + Sync),
+    ) -> Vec<Result<T, CorpusError>> {
+        let of_line = |(line, begin, range): &(usize, usize, Range<usize>)| {
+            let text = std::str::from_utf8(&self.bytes[range.clone()]).map_err(|error| {
+                let byte = begin + error.valid_up_to();
+                CorpusError::Encoding { file: file.to_owned(), line: *line, byte }
+            })?;
+            let text = if *line == 1 { text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text) } else { text };
+            if text.trim().is_empty() { Ok(None) } else { parse(*line, text.strip_suffix('\n').unwrap_or(text)).map(Some) }
+        };
+        let parsed: Vec<Result<Option<T>, CorpusError>> = self.lines.par_iter().map(of_line).collect();
+        parsed.into_iter().filter_map(Result::transpose).chain(self.error.map(Err)).collect()
     }
 }
 
+impl<'a> Lines<'a> {
+    fn open(file: &'a Path) -> Result<Self, CorpusError> {
+        Ok(Self { file, rest: open(file)?, read: (0, 0) })
+    }
+
+    /// The next lines, of about [`BATCH`] bytes; none at the end.
+    fn next(&mut self) -> Batch {
+        let mut batch = Batch::default();
+        while batch.bytes.len() < BATCH && batch.error.is_none() {
+            let begin = batch.bytes.len();
+            match self.rest.read_until(b'\n', &mut batch.bytes) {
+                Ok(0) => break,
+                Ok(length) => {
+                    let (lines, bytes) = &mut self.read;
+                    *lines += 1;
+                    batch.lines.push((*lines, *bytes, begin..begin + length));
+                    *bytes += length;
+                }
+                Err(source) => batch.error = Some(CorpusError::Read { file: self.file.to_owned(), source }),
+            }
+        }
+        batch
+    }
+}
+
+/// Hands what `parse` makes of each line of a file that is not blank, given with its number, to `found`, in order; lines end with a line feed. The file is unpacked
+/// where its name ends in `.gz`, and read without a byte order mark. While some lines are read, those before them are parsed, and those before these are handed on.
+pub(super) fn for_each_line<T: Send>(
+    file: &Path,
+    parse: impl Fn(usize, &str) -> Result<T, CorpusError> + Sync,
+    mut found: impl FnMut(T) -> Result<(), CorpusError> + Send,
+) -> Result<(), CorpusError> {
+    let mut lines = Lines::open(file)?;
+    let (mut read, mut parsed) = (lines.next(), Vec::new());
+    while !(read.is_empty() && parsed.is_empty()) {
+        let hand_on = || parsed.into_iter().try_for_each(|parsed| found(parsed?));
+        let (handed_on, next) = rayon::join(hand_on, || rayon::join(|| read.parse(file, &parse), || lines.next()));
+        handed_on?;
+        (parsed, read) = next;
+    }
+    Ok(())
+}
+
+/// Reads articles of JSON Lines. `parse` makes one of a line's row.
 fn read_json_lines(
     file: &Path,
     fields: &FieldNames,
-    add: &mut impl FnMut(usize, Row) -> Result<(), CorpusError>,
+    article: impl Fn(usize, Row) -> Result<LabelledArticle, CorpusError> + Sync,
+    mut found: impl FnMut(LabelledArticle) -> Result<(), CorpusError> + Send,
 ) -> Result<(), CorpusError> {
-    let mut missing = fields.required();
+    let required = fields.required();
+    let mut is_missing = vec![true; required.len()];
     let mut is_blank = true;
-    for_each_line(file, |line, json| {
-        is_blank = false;
+    let parse = |line: usize, json: &str| {
         let object: serde_json::Map<String, serde_json::Value> = serde_json::from_str(json)
             .map_err(|error| CorpusError::Syntax { file: file.to_owned(), line, reason: no_object(&error) })?;
-        missing.retain(|name| !object.contains_key(*name));
+        let has: Vec<bool> = required.iter().map(|name| object.contains_key(*name)).collect();
         let mut row = Row::new();
         for (name, value) in object {
             match value {
@@ -322,10 +388,15 @@ fn read_json_lines(
                 }
             }
         }
-        add(line, row)
+        Ok((has, article(line, row)?))
+    };
+    for_each_line(file, parse, |(has, article)| {
+        is_blank = false;
+        is_missing.iter_mut().zip(has).for_each(|(is_missing, has)| *is_missing &= !has);
+        found(article)
     })?;
-    match missing.first() {
-        Some(name) if !is_blank => Err(missing_column(file, name, None)),
+    match required.iter().zip(is_missing).find(|(_, is_missing)| *is_missing) {
+        Some((name, _)) if !is_blank => Err(missing_column(file, name, None)),
         _ => Ok(()),
     }
 }
@@ -338,11 +409,11 @@ fn missing_column(file: &Path, name: &str, columns: Option<&csv::StringRecord>) 
 }
 
 fn read_table(
-    file: &Path,
-    text: &str,
+    (file, text): (&Path, &str),
     delimiter: u8,
     fields: &FieldNames,
-    add: &mut impl FnMut(usize, Row) -> Result<(), CorpusError>,
+    article: impl Fn(usize, Row) -> Result<LabelledArticle, CorpusError>,
+    mut found: impl FnMut(LabelledArticle) -> Result<(), CorpusError>,
 ) -> Result<(), CorpusError> {
     check_quotes(file, text, char::from(delimiter))?;
     let syntax = |error: &csv::Error| {
@@ -373,7 +444,7 @@ fn read_table(
         line += text.as_bytes()[counted..begin].iter().filter(|byte| **byte == b'\n').count();
         counted = begin;
         let row = columns.iter().zip(&record).map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-        add(line, row)?;
+        found(article(line, row)?)?;
     }
     Ok(())
 }

@@ -199,7 +199,7 @@ impl Rows<'_> {
             let weights: Vec<Vec<f32>> = group.iter().map(of_fit).collect();
             let problems: Vec<Problem<'_>> = group.iter().zip(&weights).map(|(fit, weights)| fit.problem(weights)).collect();
             let models = solver::fit_together(&data, &problems)?;
-            group.par_iter().zip(models).map(|(fit, model)| make(fit, model)).collect()
+            group.par_iter().with_max_len(1).zip(models).map(|(fit, model)| make(fit, model)).collect()
         };
         let fitted: Vec<Vec<U>> = if one_by_one {
             groups.iter().map(of_group).collect::<Result<_, _>>()?

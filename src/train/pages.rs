@@ -48,13 +48,16 @@ pub fn read(files: &[PathBuf]) -> Result<Vec<MarkedPage>, CorpusError> {
     let mut pages = Vec::new();
     for file in files {
         let before = pages.len();
-        for_each_line(file, |line, json| {
+        let parse = |line: usize, json: &str| {
             let parsed: Line = serde_json::from_str(json).map_err(|error| CorpusError::Syntax {
                 file: file.clone(),
                 line,
                 reason: format!("not a marked page: {}", in_line(&error)),
             })?;
-            pages.push(marked(file, line, parsed)?);
+            marked(file, line, parsed)
+        };
+        for_each_line(file, parse, |page| {
+            pages.push(page);
             Ok(())
         })?;
         if pages.len() == before {

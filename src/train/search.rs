@@ -204,6 +204,7 @@ pub(super) fn search(
     let iterations = predicted.iter().map(|(iterations, _)| iterations).sum();
     let scores: Vec<Vec<Scores>> = predicted
         .par_chunks(folds.len())
+        .with_max_len(1)
         .map(|of_point| score(&of_point.iter().map(|(_, predicted)| predicted).collect::<Vec<_>>(), &rows.labels))
         .collect();
     Ok(Search { iterations, folds: folds.len(), ..choose(&points, &scores) })

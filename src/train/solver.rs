@@ -368,7 +368,7 @@ fn search<R: Real>(
         let evaluated = losses.evaluate(&mut places)?;
         let mut answers = vec![None; descents.len()];
         asked.iter().zip(evaluated).for_each(|(at, evaluated)| answers[*at] = Some(evaluated));
-        let all = descents.par_iter_mut().zip(&mut biases).zip(answers);
+        let all = descents.par_iter_mut().with_max_len(1).zip(&mut biases).zip(answers);
         all.for_each(|((descent, biases), answer)| {
             if let Some((evaluated, fitting)) = answer
                 && descent.told(evaluated)

@@ -257,10 +257,10 @@ impl<'a> Waiting<'a> {
     }
 }
 
-/// What `work` makes of each thread's share of `all`, in order.
+/// What `work` makes of each share of `all`, in order; shares are so small that all threads have enough to do to the end.
 fn shares<T: Sync, U: Send>(all: &[T], work: impl Fn(&[T]) -> U + Send + Sync) -> Vec<U> {
-    let share = all.len().div_ceil(rayon::current_num_threads()).max(1);
-    all.par_chunks(share).map(work).collect()
+    let share = all.len().div_ceil(8 * rayon::current_num_threads()).max(1);
+    all.par_chunks(share).with_max_len(1).map(work).collect()
 }
 
 fn with_scratch<T>(pool: &Mutex<Vec<Scratch>>, work: impl FnOnce(&mut Scratch) -> T) -> T {

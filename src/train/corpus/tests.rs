@@ -129,6 +129,46 @@ fn what_is_not_utf8_is_found_by_line_and_byte() {
 }
 
 #[test]
+fn lines_of_many_batches_keep_their_order_and_numbers() {
+    let text = "a".repeat(BATCH / 10);
+    let line = |n: usize| if n % 7 == 2 { "\n".into() } else { format!("{{\"text\": \"{n} {text}\", \"topic\": \"x\"}}\n") };
+    let mut content: String = (1..=45).map(line).collect();
+    let read_all = |content: &[u8]| {
+        let (_folder, path) = file("a.jsonl", content);
+        let mut numbers = Vec::new();
+        let ended = read_each(&[path], &FieldNames::default(), |article| {
+            assert!(article.text.starts_with(&format!("{} a", article.source.1)));
+            numbers.push(article.source.1);
+            Ok(())
+        });
+        (numbers, ended.map_err(|error| error.to_string()))
+    };
+    let expected = || (1..=45).filter(|n| n % 7 != 2);
+    assert_eq!(read_all(content.as_bytes()), (expected().collect(), Ok(())));
+    // What stands before a line that is wrong is handed on.
+    content.insert(content.match_indices('\n').nth(38).unwrap().0, '!');
+    let (numbers, ended) = read_all(content.as_bytes());
+    assert_eq!(numbers, expected().take_while(|n| *n < 39).collect::<Vec<_>>());
+    assert!(ended.as_ref().is_err_and(|error| error.contains("a.jsonl, line 39: not a JSON object")), "{ended:?}");
+}
+
+#[test]
+fn a_torn_file_is_told_behind_what_is_whole() {
+    let error = |numbers: Range<usize>| {
+        let topic = |n: usize| if n == 3 { "" } else { "x" };
+        let lines: String = numbers.map(|n| format!("{{\"text\": \"{n}\", \"topic\": \"{}\"}}\n", topic(n))).collect();
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::none());
+        packed.write_all(lines.as_bytes()).unwrap();
+        let packed = packed.finish().unwrap();
+        let (_folder, path) = file("a.jsonl.gz", &packed[..packed.len() - 30_000]);
+        let error = read(std::slice::from_ref(&path), &FieldNames::default()).unwrap_err();
+        error.to_string().replace(&path.display().to_string(), "a.jsonl.gz")
+    };
+    assert_eq!(error(0..9000), r#"a.jsonl.gz, line 4, field "topic": the label is missing or blank"#);
+    assert_eq!(error(10..9000), "can't read a.jsonl.gz");
+}
+
+#[test]
 fn labels_that_cannot_be_trained_on() {
     let check = |labels: &[&str]| check_labels("topic", &counts(labels.iter().copied())).map_err(|error| error.to_string());
     assert_eq!(check(&["a", "a", "b", "b"]), Ok(()));

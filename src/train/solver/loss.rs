@@ -278,7 +278,7 @@ impl<'a, R: Real> Losses<'a, R> {
             }
             Ok(())
         };
-        blocks.par_iter_mut().map(of_block).collect::<io::Result<()>>()?;
+        blocks.par_iter_mut().with_max_len(1).map(of_block).collect::<io::Result<()>>()?;
         let moment = |at: usize| blocks.iter().map(|block| block.columns[at].value()).sum();
         let of_model = |model| {
             (0..*features).into_par_iter().with_min_len(COLUMNS).map(move |column| moment(column * stride + model)).collect()
@@ -295,13 +295,13 @@ impl<'a, R: Real> Losses<'a, R> {
         let is_read = |at: usize| places.iter().any(|place| models[place.model].weights[at] != 0.0);
         let is_read: Vec<bool> = (0..targets.len()).into_par_iter().with_min_len(COLUMNS).map(is_read).collect();
         let pass = Pass { rows, targets, factors, is_read: &is_read, stride, compared };
-        blocks.par_iter_mut().map(|block| pass.multiply(block, differences)).collect::<io::Result<()>>()?;
+        blocks.par_iter_mut().with_max_len(1).map(|block| pass.multiply(block, differences)).collect::<io::Result<()>>()?;
         let mut losses = Vec::new();
         for (at, Place { model, .. }) in places.iter().enumerate() {
             let Model { weights, biases, tolerance, .. } = &mut models[*model];
             losses.push(settle(biases, SETTLED * *tolerance, |biases| pass.weigh(blocks, at, (weights, biases))));
         }
-        blocks.par_iter_mut().map(|block| pass.spread(block, *features)).collect::<io::Result<()>>()?;
+        blocks.par_iter_mut().with_max_len(1).map(|block| pass.spread(block, *features)).collect::<io::Result<()>>()?;
         let of_places: Vec<&Model<'a>> = places.iter().map(|place| &models[place.model]).collect();
         let of_columns = gradients(places, &of_places, blocks, (*width, compared));
         let of_place = |((Place { model, parameters, .. }, loss), of_columns): ((&Place<'_>, Bent), f64)| {
@@ -389,7 +389,7 @@ impl Pass<'_> {
             }
             bent
         };
-        let parts: Vec<Bent> = blocks.par_iter_mut().map(of_block).collect();
+        let parts: Vec<Bent> = blocks.par_iter_mut().with_max_len(1).map(of_block).collect();
         let mut all = Bent::zero(compared);
         parts.iter().for_each(|part| all.add(part));
         all
