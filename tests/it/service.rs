@@ -1,6 +1,7 @@
 //! The gRPC service in process, over a duplex stream.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use depeche::features::Lexicon;
 use depeche::features::lexicon::COUNTRY;
@@ -17,8 +18,9 @@ use depeche::service::server::{Config, Server};
 use depeche::service::telemetry::Metrics;
 use depeche::terms::Reader;
 use hyper_util::rt::TokioIo;
-use tokio::io::DuplexStream;
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 use tokio_stream::StreamExt;
+use tokio_util::io::InspectWriter;
 use tonic::codec::CompressionEncoding;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Code, Status};
@@ -44,7 +46,7 @@ async fn connect_to(server: Arc<Server>) -> Channel {
     channel(client).await
 }
 
-async fn channel(client: DuplexStream) -> Channel {
+async fn channel(client: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Channel {
     let mut client = Some(client);
     let connector = tower::service_fn(move |_: Uri| {
         let client = client.take();
@@ -74,6 +76,61 @@ async fn calls_that_come_before_the_model_wait_for_it() {
     server.load().await.unwrap();
     assert!(call.await.unwrap().unwrap().into_inner().model.starts_with("models/"));
     assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
+}
+
+/// A server, and a stream to it that counts the pieces that it writes.
+async fn counted(written: &Arc<AtomicUsize>, stream: DuplexStream) -> (Server, impl AsyncRead + AsyncWrite + Send + 'static) {
+    let server = Server::new(Config::default(), Metrics::none());
+    server.load().await.unwrap();
+    let written = Arc::clone(written);
+    let count = move |_: &[u8]| {
+        written.fetch_add(1, Ordering::Relaxed);
+    };
+    (server, InspectWriter::new(stream, count))
+}
+
+#[tokio::test]
+async fn an_answer_is_written_in_one_piece() {
+    let (client, stream) = tokio::io::duplex(1 << 16);
+    let written = Arc::default();
+    let (server, stream) = counted(&written, stream).await;
+    tokio::spawn(async move { server.connections().serve(stream, server.main_front()).await });
+    let mut client = ClassifierServiceClient::new(channel(client).await);
+    // The first exchange has settings with it.
+    client.classify(request(PAGE, pb::ClassifyOptions::default())).await.unwrap();
+    written.store(0, Ordering::Relaxed);
+    for _ in 0..8 {
+        client.classify(request("Un général à Niamey.", pb::ClassifyOptions::default())).await.unwrap();
+    }
+    // An answer is headers, a message and trailers.
+    assert_eq!(written.load(Ordering::Relaxed), 8);
+}
+
+// One thread works on all calls, so that they have to wait.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn answers_that_are_ready_are_written_together() {
+    const CALLS: usize = 32;
+    const TEXT: &str = "Un général à Niamey.";
+    let (client, stream) = tokio::io::duplex(1 << 16);
+    let sent = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let sending = Arc::clone(&sent);
+    let client = channel(InspectWriter::new(client, move |bytes: &[u8]| sending.lock().unwrap().extend_from_slice(bytes))).await;
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..CALLS {
+        let mut client = ClassifierServiceClient::new(client.clone());
+        calls.spawn(async move { client.classify(request(TEXT, pb::ClassifyOptions::default())).await.unwrap() });
+    }
+    let has_all = || sent.lock().unwrap().windows(TEXT.len()).filter(|bytes| *bytes == TEXT.as_bytes()).count() == CALLS;
+    while !has_all() {
+        tokio::task::yield_now().await;
+    }
+    // All calls are on their way before the connection is served.
+    let written = Arc::default();
+    let (server, stream) = counted(&written, stream).await;
+    tokio::spawn(async move { server.connections().serve(stream, server.main_front()).await });
+    calls.join_all().await;
+    let pieces = written.load(Ordering::Relaxed);
+    assert!(pieces <= CALLS / 4, "{pieces} pieces for {CALLS} answers");
 }
 
 async fn classifier() -> ClassifierServiceClient<Channel> {
