@@ -8,6 +8,7 @@ same every time, and a text that appears twice is never on both sides. In every 
 - bulk: all articles held out, in memory, from the text as it is in the data to a label; MB of UTF-8 of titles and texts.
 - one article: every article held out by itself, likewise. depeche has walked over all of them once before either is measured, and
   so knows most of their words; the peers keep nothing from one text to the next.
+- a plain loop: the same model's terms looked up as strings in one table for each block, and counted there (benches/dataset/plain.rs).
 - same label: share of the articles held out that get the label that depeche gives them.
 - calls over gRPC, on Linux with two cores: the texts held out, cut into pieces of one size, with 64 calls in flight on four connections for three
   seconds; the server has one core, the client the other. scikit-learn answers from grpc.aio, as one would write it.
@@ -40,7 +41,7 @@ from pathlib import Path
 from statistics import median
 
 OURS, TWO_THREADS = "depeche", "depeche, two threads"
-BLOCKS, WORDS, FASTTEXT = "scikit-learn, the same blocks", "scikit-learn, words", "fastText"
+PLAIN, BLOCKS, WORDS, FASTTEXT = "a plain loop", "scikit-learn, the same blocks", "scikit-learn, words", "fastText"
 
 NOT_WORD = re.compile(r"[^\w\u0300-\u036f]+")
 PASSAGE_END = re.compile(r"[\n\r\v\f\x85\u2028\u2029\t]|\s{3,}")
@@ -298,16 +299,31 @@ class Ours:
     def serve(self):
         return [self.args.depeche, "serve", "--listen", "127.0.0.1:0", "--model", self.model]
 
+    def times(self, data, *options):
+        command = [self.args.scorer, "--model", self.model, "--data", data, "--label-field", "label", "--rounds", 3]
+        times = json.loads(run([*command, *options])[0])
+        quantiles = {name: times["microseconds"][name] for name in ("p50", "p99")}
+        return {"bulk": times["bytes"] / median(times["seconds"]) / 1e6, **quantiles}, times
+
     def score(self, data):
         if self.threads > 1:
             return {}
-        command = [self.args.scorer, "--model", self.model, "--data", data, "--label-field", "label", "--rounds", 3]
-        times = json.loads(run(command)[0])
+        times, _ = self.times(data)
         with open(data, "rb") as file:
             lines, _, _ = run([self.args.depeche, "classify", "--jsonl", "--model", self.model], file)
         labels = [json.loads(line).get("topic", {}).get("label") for line in lines.splitlines()]
-        quantiles = {name: times["microseconds"][name] for name in ("p50", "p99")}
-        return {"bulk": times["bytes"] / median(times["seconds"]) / 1e6, **quantiles, "labels": labels}
+        return {**times, "labels": labels}
+
+
+class Plain(Ours):
+    """Scores with depeche's model, as one would write it first in Rust."""
+
+    def train(self, data):
+        return {}
+
+    def score(self, data):
+        times, all_times = self.times(data, "--plain")
+        return {**times, "same": all_times["same_label"]}
 
 
 class Peer:
@@ -338,7 +354,7 @@ def quality(truth, labels):
 
 def compare(args):
     train_file, held_out = args.work / "train.jsonl", args.work / "held-out.jsonl"
-    systems = {OURS: Ours(args, 1), TWO_THREADS: Ours(args, 2), BLOCKS: Peer(args, BLOCKS), WORDS: Peer(args, WORDS)}
+    systems = {OURS: Ours(args, 1), TWO_THREADS: Ours(args, 2), PLAIN: Plain(args, 1), BLOCKS: Peer(args, BLOCKS), WORDS: Peer(args, WORDS)}
     if importlib.util.find_spec("fasttext"):
         systems[FASTTEXT] = Peer(args, FASTTEXT)
     with open(held_out, encoding="utf-8", newline="\n") as lines:
@@ -347,7 +363,8 @@ def compare(args):
     for turn in range(1, args.rounds + 1):
         for name, system in systems.items():
             results[name].append(system.train(train_file))
-            print(f"round {turn} of {args.rounds}: {name}, trained in {results[name][-1]['training']:.1f} s", file=sys.stderr)
+            if "training" in results[name][-1]:
+                print(f"round {turn} of {args.rounds}: {name}, trained in {results[name][-1]['training']:.1f} s", file=sys.stderr)
         for name, system in systems.items():
             scores = system.score(held_out)
             if labels := scores.pop("labels", None):
@@ -366,7 +383,7 @@ def compare(args):
     )
     print("\n".join(table(results)))
     if hasattr(os, "sched_getaffinity") and len(os.sched_getaffinity(0)) > 1 and shutil.which("taskset"):
-        peers = {name: system for name, system in systems.items() if name not in (TWO_THREADS, FASTTEXT)}
+        peers = {name: system for name, system in systems.items() if name not in (TWO_THREADS, PLAIN, FASTTEXT)}
         print("\n" + "\n".join(calls(args, peers, held_out)))
     else:
         print("calls over gRPC are left out: they need taskset and two cores", file=sys.stderr)
