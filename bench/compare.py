@@ -8,7 +8,7 @@ same every time, and a text that appears twice is never on both sides. In every 
 - bulk: all articles held out, in memory, from the text as it is in the data to a label; MB of UTF-8 of titles and texts.
 - one article: every article held out by itself, likewise. depeche has walked over all of them once before either is measured, and
   so knows most of their words; the peers keep nothing from one text to the next.
-- a plain loop: the same model's terms looked up as strings in one table for each block, and counted there (benches/dataset/plain.rs).
+- a plain loop: the same model's terms hashed, looked up in one table for each block, and counted (benches/dataset/plain.rs).
 - same label: share of the articles held out that get the label that depeche gives them.
 - calls over gRPC, on Linux with two cores: the texts held out, cut into pieces of one size, with 64 calls in flight on four connections for three
   seconds; the server has one core, the client the other. scikit-learn answers from grpc.aio, as one would write it.

@@ -1,7 +1,7 @@
 //! What the service adds to scoring: `cargo bench --bench overhead`.
 //!
 //! Compares `depeche serve` with a server of the same API whose method does nothing, as tonic makes it, in one run: processor time of the server
-//! and latency, a call, for texts of three sizes, ever others, with one call in flight and with 64; and with scoring the same texts in this
+//! and latency, a call, for different texts of three sizes, with one call in flight and with 64; and with scoring the same texts in this
 //! process. Servers have the first core to themselves, so that clients neither take their turns nor fill their caches; all else runs on the second. Reads
 //! processor time from /proc and binds with taskset (util-linux), so it runs on Linux alone.
 

@@ -129,7 +129,7 @@ impl Counts {
 }
 
 impl Counter {
-    /// Its terms that were counted, with what was found. Those that were met last, and only in parts of documents that are not counted, are left out.
+    /// Its terms that were counted, with what was found; not those that were only met in parts of documents that are not counted.
     fn counted(&self) -> impl Iterator<Item = (u32, Found)> {
         (0..).zip(self.counts.iter()).filter(|(_, found)| found.df > 0)
     }
@@ -417,19 +417,21 @@ impl Counting {
         let finish = |(config, mut counters): (BlockConfig, Vec<Counter>)| {
             let homes = add_up(&mut counters);
             let mut kept = Kept::<Known<'_>>::new(&config);
-            let at_home = |shard: usize, id: u32| homes[shard].get(id as usize).is_none_or(Option::is_none);
-            for (shard, counter) in counters.iter().enumerate() {
-                for (id, found) in counter.counted().filter(|(id, _)| at_home(shard, *id)) {
+            for ((shard, counter), homes) in (0..).zip(&counters).zip(&homes) {
+                let at_home = |id: u32| homes.get(id as usize).is_none_or(Option::is_none);
+                for (id, found) in counter.counted().filter(|(id, _)| at_home(*id)) {
                     kept.add(found, Known { term: counter.vocabulary.term(id), shard, id });
                 }
             }
             kept.sort();
             let mut new_ids: Vec<Vec<u32>> = counters.iter().map(|counter| vec![NOT_KEPT; counter.vocabulary.len()]).collect();
-            kept.terms.iter().zip(0..).for_each(|((_, known), id)| new_ids[known.shard][known.id as usize] = id);
+            kept.terms.iter().zip(0..).for_each(|((_, known), id)| new_ids[known.shard as usize][known.id as usize] = id);
             for (shard, homes) in homes.iter().enumerate() {
                 let (before, rest) = new_ids.split_at_mut(shard);
                 let of_shard = rest.iter_mut().take(1).flatten().zip(homes);
-                of_shard.for_each(|(new_id, home)| home.iter().for_each(|(shard, id)| *new_id = before[*shard][*id as usize]));
+                of_shard.for_each(|(new_id, home)| {
+                    home.iter().for_each(|(shard, id)| *new_id = before[*shard as usize][*id as usize])
+                });
             }
             (kept.block(config, documents), new_ids)
         };
@@ -448,7 +450,7 @@ impl Counting {
 }
 
 /// Where a term is counted that several shards have met: the first of them, and its id there.
-type Home = Option<(usize, u32)>;
+type Home = Option<(u32, u32)>;
 
 /// Adds what each shard counted of a term to what the first that has it did. Tells for each shard but the first, and for each of its terms, the term's home, if it
 /// is another.
@@ -459,13 +461,13 @@ fn add_up(counters: &mut [Counter]) -> Vec<Vec<Home>> {
         let Some(counter) = rest.first() else { break };
         let home = |id: usize| {
             let term = counter.vocabulary.term(u32::try_from(id).unwrap_or(u32::MAX));
-            let mut shards = before.iter().enumerate();
+            let mut shards = (0..).zip(&*before);
             shards.find_map(|(shard, counter)| Some((shard, counter.vocabulary.get(term)?)))
         };
         let terms = if shard == 0 { 0 } else { counter.vocabulary.len() };
         let of_shard: Vec<Home> = (0..terms).into_par_iter().with_min_len(TERMS).map(home).collect();
         for (found, home) in counter.counts.iter().zip(&of_shard) {
-            home.iter().for_each(|(shard, id)| before[*shard].counts.add(*id, found));
+            home.iter().for_each(|(shard, id)| before[*shard as usize].counts.add(*id, found));
         }
         homes.push(of_shard);
     }
@@ -475,7 +477,7 @@ fn add_up(counters: &mut [Counter]) -> Vec<Vec<Home>> {
 /// A term that was counted in memory, the shard that counts it, and its id there.
 struct Known<'a> {
     term: &'a str,
-    shard: usize,
+    shard: u32,
     id: u32,
 }
 

@@ -19,7 +19,7 @@ use hyper::rt::Executor;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, BufWriter, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -58,20 +58,22 @@ pub enum Front {
 
 /// When a connection that was woken reads and writes.
 ///
-/// A call that is answered wakes its connection, and the runtime prefers who was woken last: it would write that answer before the next call is worked on, with a system
-/// call and a packet for each. So while calls wait for a thread, the connection stands in line behind them, and writes all answers that there are by then; what it
-/// reads would have had to wait in the same line.
+/// A call that is answered wakes its connection, and the runtime prefers who was woken last: it would mostly write that answer before the next call is worked on, with a
+/// system call and a packet for each. So while calls wait for a thread, a connection of callers stands in line behind them once, and writes all answers that there are by
+/// then. What it reads waits as long: new calls, which would have stood in that line anyway, but also word that somebody gave up.
 #[derive(Debug)]
 struct Turns {
-    waiting: Arc<AtomicUsize>,
-    /// Whether the connection stood in line since it was woken.
+    /// Calls that no thread has begun with; none where the connection is never to wait.
+    waiting: Option<Arc<AtomicUsize>>,
+    /// Whether it stood in line since it was woken.
     has_waited: bool,
 }
 
 impl Turns {
     /// Polls the connection when it is its turn.
     fn poll<F: Future>(&mut self, connection: Pin<&mut F>, context: &mut Context<'_>) -> Poll<F::Output> {
-        self.has_waited = !self.has_waited && self.waiting.load(Ordering::Relaxed) > 0;
+        let calls_wait = || self.waiting.as_ref().is_some_and(|waiting| waiting.load(Ordering::Relaxed) > 0);
+        self.has_waited = !self.has_waited && calls_wait();
         if self.has_waited {
             // Who wakes himself goes to the end of the line.
             context.waker().wake_by_ref();
@@ -87,23 +89,35 @@ struct Calls {
     waiting: Arc<AtomicUsize>,
 }
 
+/// One that no thread has begun with, until it is dropped.
+struct Waits(Arc<AtomicUsize>);
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl<F> Executor<F> for Calls
 where
     F: Future + Send + 'static,
     F::Output: Send,
 {
     fn execute(&self, call: F) {
-        let waiting = Arc::clone(&self.waiting);
-        waiting.fetch_add(1, Ordering::Relaxed);
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let waits = Waits(Arc::clone(&self.waiting));
         tokio::spawn(async move {
-            waiting.fetch_sub(1, Ordering::Relaxed);
+            drop(waits);
             call.await
         });
     }
 }
 
-/// A stream that says that it writes one piece at a time: HTTP/2 then copies answers of up to a kilobyte behind their headers, and writes both with the trailers and
-/// with other answers at once. It would write pieces of more than 256 bytes apart, each with a system call and a packet of its own.
+/// Bytes that a connection collects before they are written: more than nearly all answers have.
+const WRITTEN: usize = 8 << 10;
+
+/// A stream that says that it writes one piece at a time: HTTP/2 then copies messages of less than a kilobyte behind their headers, and hands them on with the trailers, and
+/// with other answers, at once. It would hand on one of 256 bytes or more before it goes on with what comes behind it.
 #[derive(Debug)]
 struct OneByOne<IO>(IO);
 
@@ -260,13 +274,19 @@ impl Connections {
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let only_grpc = !matches!(front, Front::Admin(_));
-        let mut turns = Turns { waiting: Arc::clone(&self.waiting), has_waited: false };
+        let waiting = match front {
+            Front::Grpc(_) => Some(Arc::clone(&self.waiting)),
+            // Probes are few, and wait for nobody.
+            Front::Health(_) | Front::Admin(_) => None,
+        };
+        let mut turns = Turns { waiting, has_waited: false };
         let service = service_fn(move |request| {
             let front = front.clone();
             async move { Ok::<_, Infallible>(front.call(request).await) }
         });
         let builder = self.builder(only_grpc);
-        let mut connection = pin!(builder.serve_connection(TokioIo::new(OneByOne(stream)), service));
+        let mut connection =
+            pin!(builder.serve_connection(TokioIo::new(OneByOne(BufWriter::with_capacity(WRITTEN, stream))), service));
         let mut end = pin!(until(self.limits.age.map(aged)));
         // Waits for the age first, then for the end of its grace.
         let mut is_closing = false;
@@ -300,6 +320,8 @@ impl Connections {
             .http2()
             .timer(TokioTimer::new())
             .max_concurrent_streams(self.limits.calls)
+            // Callers may give up all calls that they may have, before any was looked at: by default twenty such end the connection, and all others with it.
+            .max_pending_accept_reset_streams(usize::try_from(self.limits.calls).unwrap_or(usize::MAX))
             .max_header_list_size(self.limits.header_bytes)
             .keep_alive_interval(self.limits.keepalive_interval)
             .keep_alive_timeout(self.limits.keepalive_timeout);
@@ -359,7 +381,7 @@ mod tests {
     #[test]
     fn a_connection_stands_in_line_once_where_calls_wait() {
         let waiting = Arc::new(AtomicUsize::new(0));
-        let mut turns = Turns { waiting: Arc::clone(&waiting), has_waited: false };
+        let mut turns = Turns { waiting: Some(Arc::clone(&waiting)), has_waited: false };
         let woken = Arc::new(Woken::default());
         let waker = Waker::from(Arc::clone(&woken));
         let mut polls = 0;

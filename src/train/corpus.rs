@@ -123,6 +123,9 @@ const BUFFER: usize = 1 << 16;
 /// Bytes of lines that are parsed at once, about.
 const BATCH: usize = 1 << 20;
 
+/// Lines that are parsed at once at most.
+const BATCH_LINES: usize = 1 << 12;
+
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
 impl CorpusError {
@@ -192,7 +195,7 @@ impl FieldNames {
     }
 }
 
-/// Reads the articles of all `files`, in order.
+/// Reads the articles of all `files`, in order, on the threads of rayon's pool.
 ///
 /// # Errors
 ///
@@ -276,10 +279,11 @@ fn read_text(file: &Path) -> Result<String, CorpusError> {
     Ok(text.strip_prefix(BYTE_ORDER_MARK).map(str::to_owned).unwrap_or(text))
 }
 
-/// The lines of a file that are not blank, read some at a time.
+/// The lines of a file, read some at a time.
 struct Lines<'a> {
     file: &'a Path,
-    rest: Box<dyn BufRead + Send>,
+    /// What is left to read; nothing after the end, or after an error.
+    rest: Option<Box<dyn BufRead + Send>>,
     /// Lines read so far, blank ones among them, and their bytes.
     read: (usize, usize),
 }
@@ -319,23 +323,26 @@ impl Batch {
 
 impl<'a> Lines<'a> {
     fn open(file: &'a Path) -> Result<Self, CorpusError> {
-        Ok(Self { file, rest: open(file)?, read: (0, 0) })
+        Ok(Self { file, rest: Some(open(file)?), read: (0, 0) })
     }
 
     /// The next lines, of about [`BATCH`] bytes; none at the end.
     fn next(&mut self) -> Batch {
         let mut batch = Batch::default();
-        while batch.bytes.len() < BATCH && batch.error.is_none() {
+        while let Some(rest) = self.rest.as_mut().filter(|_| batch.bytes.len() < BATCH && batch.lines.len() < BATCH_LINES) {
             let begin = batch.bytes.len();
-            match self.rest.read_until(b'\n', &mut batch.bytes) {
-                Ok(0) => break,
+            match rest.read_until(b'\n', &mut batch.bytes) {
+                Ok(0) => self.rest = None,
                 Ok(length) => {
                     let (lines, bytes) = &mut self.read;
                     *lines += 1;
                     batch.lines.push((*lines, *bytes, begin..begin + length));
                     *bytes += length;
                 }
-                Err(source) => batch.error = Some(CorpusError::Read { file: self.file.to_owned(), source }),
+                Err(source) => {
+                    self.rest = None;
+                    batch.error = Some(CorpusError::Read { file: self.file.to_owned(), source });
+                }
             }
         }
         batch
@@ -343,7 +350,8 @@ impl<'a> Lines<'a> {
 }
 
 /// Hands what `parse` makes of each line of a file that is not blank, given with its number, to `found`, in order; lines end with a line feed. The file is unpacked
-/// where its name ends in `.gz`, and read without a byte order mark. While some lines are read, those before them are parsed, and those before these are handed on.
+/// where its name ends in `.gz`, and read without a byte order mark. While some lines are read, those before them are parsed, and those before these are handed on:
+/// on the threads of rayon's pool that the caller is in.
 pub(super) fn for_each_line<T: Send>(
     file: &Path,
     parse: impl Fn(usize, &str) -> Result<T, CorpusError> + Sync,
@@ -360,7 +368,7 @@ pub(super) fn for_each_line<T: Send>(
     Ok(())
 }
 
-/// Reads articles of JSON Lines. `parse` makes one of a line's row.
+/// Reads articles of JSON Lines. `article` makes one of a line's row.
 fn read_json_lines(
     file: &Path,
     fields: &FieldNames,

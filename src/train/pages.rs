@@ -38,7 +38,7 @@ struct Mark {
     kind: String,
 }
 
-/// Reads the pages of all `files`, in order.
+/// Reads the pages of all `files`, in order, on the threads of rayon's pool.
 ///
 /// # Errors
 ///

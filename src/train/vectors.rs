@@ -296,7 +296,7 @@ impl Scratch {
 ///
 /// # Errors
 ///
-/// When a thread's share of the rows takes more than four gigabytes.
+/// When a share of the rows, of which each thread has several, takes more than four gigabytes.
 pub(super) fn of_documents(space: &Space, documents: &[Document<'_>]) -> io::Result<SparseMatrix> {
     let scratch = Mutex::default();
     let parts = shares(documents, |documents| {

@@ -1,7 +1,7 @@
 //! The gRPC service in process, over a duplex stream.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use depeche::features::Lexicon;
 use depeche::features::lexicon::COUNTRY;
@@ -18,7 +18,9 @@ use depeche::service::server::{Config, Server};
 use depeche::service::telemetry::Metrics;
 use depeche::terms::Reader;
 use hyper_util::rt::TokioIo;
+use prost::Message;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
+use tokio::task::JoinSet;
 use tokio_stream::StreamExt;
 use tokio_util::io::InspectWriter;
 use tonic::codec::CompressionEncoding;
@@ -103,34 +105,73 @@ async fn an_answer_is_written_in_one_piece() {
         client.classify(request("Un général à Niamey.", pb::ClassifyOptions::default())).await.unwrap();
     }
     // An answer is headers, a message and trailers.
-    assert_eq!(written.load(Ordering::Relaxed), 8);
+    assert_eq!(written.swap(0, Ordering::Relaxed), 8);
+    let explained = pb::ClassifyOptions { max_contributions: 20, ..Default::default() };
+    let answer = client.classify(request(PAGE, explained)).await.unwrap().into_inner();
+    assert!(answer.encoded_len() > 1024);
+    // Behind a message of a kilobyte or more, trailers are a piece of their own.
+    assert_eq!(written.load(Ordering::Relaxed), 2);
+}
+
+/// A client whose calls wait until its stream is served, and what it has sent.
+async fn unserved() -> (ClassifierServiceClient<Channel>, DuplexStream, Arc<Mutex<Vec<u8>>>) {
+    let (client, stream) = tokio::io::duplex(1 << 16);
+    let sent = Arc::new(Mutex::new(Vec::new()));
+    let sending = Arc::clone(&sent);
+    let client = InspectWriter::new(client, move |bytes: &[u8]| sending.lock().unwrap().extend_from_slice(bytes));
+    (ClassifierServiceClient::new(channel(client).await), stream, sent)
+}
+
+/// Begins so many calls, and waits until all are sent.
+async fn send(
+    client: &ClassifierServiceClient<Channel>,
+    sent: &Mutex<Vec<u8>>,
+    calls: usize,
+) -> JoinSet<Result<tonic::Response<pb::ClassifyResponse>, Status>> {
+    const TEXT: &str = "Un général à Niamey.";
+    let mut called = JoinSet::new();
+    for _ in 0..calls {
+        let mut client = client.clone();
+        called.spawn(async move { client.classify(request(TEXT, pb::ClassifyOptions::default())).await });
+    }
+    let has_all = || sent.lock().unwrap().windows(TEXT.len()).filter(|bytes| *bytes == TEXT.as_bytes()).count() == calls;
+    while !has_all() {
+        assert!(called.try_join_next().is_none(), "a call ended before it was served");
+        tokio::task::yield_now().await;
+    }
+    called
 }
 
 // One thread works on all calls, so that they have to wait.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn answers_that_are_ready_are_written_together() {
     const CALLS: usize = 32;
-    const TEXT: &str = "Un général à Niamey.";
-    let (client, stream) = tokio::io::duplex(1 << 16);
-    let sent = Arc::new(std::sync::Mutex::new(Vec::new()));
-    let sending = Arc::clone(&sent);
-    let client = channel(InspectWriter::new(client, move |bytes: &[u8]| sending.lock().unwrap().extend_from_slice(bytes))).await;
-    let mut calls = tokio::task::JoinSet::new();
-    for _ in 0..CALLS {
-        let mut client = ClassifierServiceClient::new(client.clone());
-        calls.spawn(async move { client.classify(request(TEXT, pb::ClassifyOptions::default())).await.unwrap() });
-    }
-    let has_all = || sent.lock().unwrap().windows(TEXT.len()).filter(|bytes| *bytes == TEXT.as_bytes()).count() == CALLS;
-    while !has_all() {
-        tokio::task::yield_now().await;
-    }
+    let (client, stream, sent) = unserved().await;
+    let calls = send(&client, &sent, CALLS).await;
     // All calls are on their way before the connection is served.
     let written = Arc::default();
     let (server, stream) = counted(&written, stream).await;
     tokio::spawn(async move { server.connections().serve(stream, server.main_front()).await });
-    calls.join_all().await;
+    assert!(calls.join_all().await.iter().all(Result::is_ok));
     let pieces = written.load(Ordering::Relaxed);
     assert!(pieces <= CALLS / 4, "{pieces} pieces for {CALLS} answers");
+}
+
+#[tokio::test]
+async fn a_connection_outlives_calls_that_were_given_up_before_they_were_read() {
+    const RESET: [u8; 5] = [0, 0, 4, 3, 0];
+    let (mut client, stream, sent) = unserved().await;
+    let mut given_up = send(&client, &sent, 100).await;
+    given_up.abort_all();
+    while given_up.join_next().await.is_some() {}
+    // Length, kind and flags of the frames that say so.
+    while sent.lock().unwrap().windows(RESET.len()).filter(|bytes| *bytes == RESET).count() < 100 {
+        tokio::task::yield_now().await;
+    }
+    let answered = tokio::spawn(async move { client.classify(request("Un mot.", pb::ClassifyOptions::default())).await });
+    let (server, stream) = counted(&Arc::default(), stream).await;
+    tokio::spawn(async move { server.connections().serve(stream, server.main_front()).await });
+    assert!(answered.await.unwrap().is_ok());
 }
 
 async fn classifier() -> ClassifierServiceClient<Channel> {
