@@ -202,6 +202,28 @@ def keepalive():
     return f"{pings} pings"
 
 
+def impatient():
+    # Calls that are given up before the server has read them, more than HTTP/2 libraries take for an accident. grpcio would connect again and tell nobody, so it is
+    # the log of the HTTP/2 library that is looked at.
+    with Server(env={**os.environ, "RUST_LOG": "info,h2=debug"}) as paused, grpc.insecure_channel(paused.address) as channel:
+        paused_stub = api.stub(channel)
+        paused_stub.Classify(api.request())
+        paused.signal(signal.SIGSTOP)
+        try:
+            given_up = [paused_stub.Classify.future(api.request(), timeout=0.3) for _ in range(100)]
+            codes = {call.code() for call in given_up}
+            expect(codes == {grpc.StatusCode.DEADLINE_EXCEEDED}, codes)
+            patient = paused_stub.Classify.future(api.request(), timeout=60)
+            # All of it is on its way before the server reads on.
+            time.sleep(1)
+        finally:
+            paused.signal(signal.SIGCONT)
+        expect(patient.result().topic.label == "military_cooperation")
+        log = lambda: "".join(paused.log)
+        until("all are told", lambda: log().count("received frame=Reset") >= 100 or "GoAway" in log())
+        expect("GoAway" not in log(), log()[-1000:])
+
+
 def reload():
     with folder() as path:
         first = (ROOT / "models/depeche-fr.safetensors").read_bytes()
@@ -257,5 +279,6 @@ with Server("--admin-listen", "127.0.0.1:0") as server, grpc.insecure_channel(se
         checks.run("a cancelled batch frees its worker", cancel)
         checks.run("a batch over its deadline frees its worker", deadline)
     checks.run("a ping a second draws no GOAWAY", keepalive)
+    checks.run("a connection outlives a hundred calls given up unread", impatient)
     checks.run("a new model under load", reload)
 checks.total()
