@@ -32,6 +32,12 @@ const ROOM: usize = 1 << 10;
 /// Ids that there is room for from the start, for each word that can be known: about as many as one expands to.
 const IDS: usize = 64;
 
+/// Words whose terms are fetched before those of the first are counted.
+const AHEAD: usize = 16;
+
+/// Ids in a line of the caches.
+const LINE: usize = 16;
+
 /// Gives terms their ids.
 pub trait Terms {
     /// The id of `term` among those of its `block`, where it has one; below `u32::MAX - 1`.
@@ -264,13 +270,18 @@ impl Tally {
                     ids.clear();
                     ids.extend(words.iter().map(|(word, _)| expansions.of(counted, terms, tokens.reading, (*word, block))));
                     make_room(counts, terms.len(block));
-                    for ((_, count), ids) in words.iter().zip(&*ids) {
-                        let ids = &expansions.ids[ids.clone()];
-                        if kind == BlockKind::Words {
-                            // Different words are different terms.
-                            ids.iter().for_each(|id| seen.push(*id, *count));
-                        } else {
-                            add_all(counts, seen, ids, *count);
+                    for (words, places) in words.chunks(AHEAD).zip(ids.chunks(AHEAD)) {
+                        // The same for their terms: one in each cache line.
+                        let lines = places.iter().flat_map(|ids| ids.clone().step_by(LINE));
+                        std::hint::black_box(lines.fold(0, |all, at| all ^ expansions.ids[at]));
+                        for ((_, count), ids) in words.iter().zip(places) {
+                            let ids = &expansions.ids[ids.clone()];
+                            if kind == BlockKind::Words {
+                                // Different words are different terms.
+                                ids.iter().for_each(|id| seen.push(*id, *count));
+                            } else {
+                                add_all(counts, seen, ids, *count);
+                            }
                         }
                     }
                 }
