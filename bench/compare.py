@@ -303,12 +303,13 @@ class Ours:
         command = [self.args.scorer, "--model", self.model, "--data", data, "--label-field", "label", "--rounds", 3]
         times = json.loads(run([*command, *options])[0])
         quantiles = {name: times["microseconds"][name] for name in ("p50", "p99")}
-        return {"bulk": times["bytes"] / median(times["seconds"]) / 1e6, **quantiles}, times
+        same = {"same": times["same_label"]} if "same_label" in times else {}
+        return {"bulk": times["bytes"] / median(times["seconds"]) / 1e6, **quantiles, **same}
 
     def score(self, data):
         if self.threads > 1:
             return {}
-        times, _ = self.times(data)
+        times = self.times(data)
         with open(data, "rb") as file:
             lines, _, _ = run([self.args.depeche, "classify", "--jsonl", "--model", self.model], file)
         labels = [json.loads(line).get("topic", {}).get("label") for line in lines.splitlines()]
@@ -322,8 +323,7 @@ class Plain(Ours):
         return {}
 
     def score(self, data):
-        times, all_times = self.times(data, "--plain")
-        return {**times, "same": all_times["same_label"]}
+        return self.times(data, "--plain")
 
 
 class Peer:

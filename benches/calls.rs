@@ -14,6 +14,8 @@
     reason = "a benchmark may stop at whatever is wrong, and prints its figures"
 )]
 
+mod pieces;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,9 +24,10 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use depeche::service::pb;
 use depeche::service::pb::classifier_service_client::ClassifierServiceClient;
-use depeche::train::corpus::{self, FieldNames};
 use serde_json::json;
 use tonic::transport::Channel;
+
+use pieces::{all_texts, pieces};
 
 /// What to measure
 #[derive(Parser)]
@@ -55,25 +58,6 @@ struct Args {
     bench: bool,
 }
 
-/// All texts, one behind the other, cut into pieces of `bytes`; the last one is left out, unless there is no other.
-fn pieces(args: &Args) -> Vec<String> {
-    let fields = FieldNames { topic: Some(args.label_field.clone()), ..FieldNames::default() };
-    let articles = corpus::read(std::slice::from_ref(&args.data), &fields).unwrap();
-    let all: Vec<String> = articles.into_iter().map(|article| article.text).collect();
-    let all = all.join("\n");
-    let (mut rest, mut pieces) = (all.as_str(), Vec::new());
-    while rest.len() > args.bytes {
-        let end = (1..=args.bytes).rev().find(|at| rest.is_char_boundary(*at)).unwrap();
-        let (piece, behind) = rest.split_at(end);
-        pieces.push(piece.to_owned());
-        rest = behind;
-    }
-    if pieces.is_empty() {
-        pieces.push(all);
-    }
-    pieces
-}
-
 /// Calls until the time is over; latencies in seconds.
 async fn call(
     mut client: ClassifierServiceClient<Channel>,
@@ -95,7 +79,7 @@ async fn call(
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
     let args = Args::parse();
-    let texts = Arc::new(pieces(&args));
+    let texts = Arc::new(pieces(&all_texts(std::slice::from_ref(&args.data), &args.label_field), args.bytes));
     let mut channels = Vec::new();
     for _ in 0..args.connections {
         channels.push(Channel::from_shared(format!("http://{}", args.address)).unwrap().connect().await.unwrap());

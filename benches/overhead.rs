@@ -7,6 +7,8 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark tells a person, and fails by panicking")]
 
+mod pieces;
+
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::pin::Pin;
@@ -24,6 +26,8 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::{Channel, Server};
 use tonic::{Request, Response, Status, Streaming};
+
+use pieces::{all_texts, pieces};
 
 /// The core that servers are bound to.
 const SERVER_CORE: &str = "0";
@@ -165,24 +169,12 @@ fn median(values: &mut [f64]) -> f64 {
     values[values.len() / 2]
 }
 
-/// The articles of the project's own corpus, one behind the other, cut into pieces of so many bytes.
-fn texts(bytes: usize) -> Arc<[String]> {
+/// The texts of the project's own corpus, one behind the other.
+fn corpus() -> String {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/articles");
     let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
-    let (mut texts, mut text) = (Vec::new(), String::new());
-    for line in
-        files.iter().flat_map(|file| std::fs::read_to_string(file).unwrap().lines().map(str::to_owned).collect::<Vec<_>>())
-    {
-        text += serde_json::from_str::<serde_json::Value>(&line).unwrap()["text"].as_str().unwrap();
-        text.push('\n');
-        while text.len() > bytes {
-            let end = (1..=bytes).rev().find(|at| text.is_char_boundary(*at)).unwrap();
-            let rest = text.split_off(end);
-            texts.push(std::mem::replace(&mut text, rest));
-        }
-    }
-    texts.into()
+    all_texts(&files, "topic")
 }
 
 /// Microseconds that scoring a text takes here, in the mean.
@@ -210,7 +202,8 @@ async fn main() {
     let empty = Peer::start(command, false).await;
     let mut command = on_server_core(Path::new(env!("CARGO_BIN_EXE_depeche")));
     command.args(["serve", "--listen", "127.0.0.1:0"]).env_remove("RUST_LOG");
-    let article = pb::Article { text: texts(4096)[0].clone(), ..Default::default() };
+    let corpus = corpus();
+    let article = pb::Article { text: pieces(&corpus, 4096)[0].clone(), ..Default::default() };
     let started = Instant::now();
     let depeche = Peer::start(command, true).await;
     let mut client = ClassifierServiceClient::new(depeche.channels[0].clone());
@@ -221,7 +214,7 @@ async fn main() {
     println!("µs a call, medians of {rounds} rounds of {calls} calls");
     println!("  bytes  in flight   nothing  depeche  difference  scoring alone  ratio   latency nothing  depeche");
     for bytes in bytes {
-        let texts = texts(bytes);
+        let texts: Arc<[String]> = pieces(&corpus, bytes).into();
         for in_flight in [1, 64] {
             let (mut ours, mut theirs, mut alone) = ([vec![], vec![]], [vec![], vec![]], vec![]);
             for _ in 0..rounds {

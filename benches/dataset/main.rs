@@ -4,7 +4,7 @@
 //! cargo bench --bench dataset -- --model FILE --data FILE.jsonl [--rounds 5]
 //! ```
 //!
-//! prints one JSON object: bytes and articles, for each round the seconds of a walk over all articles, the times of single calls
+//! prints one JSON object: bytes and articles, for each round the seconds of a walk over all articles, and the times of single calls
 //! in microseconds at several quantiles. Texts are in memory before the clock starts. With `--plain` the same model's topics are told by a
 //! [plain loop](plain) instead, and the share of articles that get the same label is printed as well.
 

@@ -6,20 +6,16 @@
 
 use std::convert::Infallible;
 use std::future::{pending, poll_fn};
-use std::io;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::rt::Executor;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use tokio::io::{AsyncRead, AsyncWrite, BufWriter, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -32,6 +28,7 @@ use super::gate::Gate;
 use super::limits::ConnectionLimits;
 use super::telemetry::Metrics;
 use super::tls::Tls;
+use super::turns::{Calls, Turns, in_one_piece};
 
 /// How long nothing is accepted after the system had no room for a connection.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -56,91 +53,6 @@ pub enum Front {
     Admin(Arc<AdminGate>),
 }
 
-/// When a connection that was woken reads and writes.
-///
-/// A call that is answered wakes its connection, and the runtime prefers who was woken last: it would mostly write that answer before the next call is worked on, with a
-/// system call and a packet for each. So while calls wait for a thread, a connection of callers stands in line behind them once, and writes all answers that there are by
-/// then. What it reads waits as long: new calls, which would have stood in that line anyway, but also word that somebody gave up.
-#[derive(Debug)]
-struct Turns {
-    /// Calls that no thread has begun with; none where the connection is never to wait.
-    waiting: Option<Arc<AtomicUsize>>,
-    /// Whether it stood in line since it was woken.
-    has_waited: bool,
-}
-
-impl Turns {
-    /// Polls the connection when it is its turn.
-    fn poll<F: Future>(&mut self, connection: Pin<&mut F>, context: &mut Context<'_>) -> Poll<F::Output> {
-        let calls_wait = || self.waiting.as_ref().is_some_and(|waiting| waiting.load(Ordering::Relaxed) > 0);
-        self.has_waited = !self.has_waited && calls_wait();
-        if self.has_waited {
-            // Who wakes himself goes to the end of the line.
-            context.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        connection.poll(context)
-    }
-}
-
-/// Spawns calls, and counts those that no thread has begun with.
-#[derive(Debug, Clone)]
-struct Calls {
-    waiting: Arc<AtomicUsize>,
-}
-
-/// One that no thread has begun with, until it is dropped.
-struct Waits(Arc<AtomicUsize>);
-
-impl Drop for Waits {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl<F> Executor<F> for Calls
-where
-    F: Future + Send + 'static,
-    F::Output: Send,
-{
-    fn execute(&self, call: F) {
-        self.waiting.fetch_add(1, Ordering::Relaxed);
-        let waits = Waits(Arc::clone(&self.waiting));
-        tokio::spawn(async move {
-            drop(waits);
-            call.await
-        });
-    }
-}
-
-/// Bytes that a connection collects before they are written: more than nearly all answers have.
-const WRITTEN: usize = 8 << 10;
-
-/// A stream that says that it writes one piece at a time: HTTP/2 then copies messages of less than a kilobyte behind their headers, and hands them on with the trailers, and
-/// with other answers, at once. It would hand on one of 256 bytes or more before it goes on with what comes behind it.
-#[derive(Debug)]
-struct OneByOne<IO>(IO);
-
-impl<IO: AsyncRead + Unpin> AsyncRead for OneByOne<IO> {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(context, to)
-    }
-}
-
-impl<IO: AsyncWrite + Unpin> AsyncWrite for OneByOne<IO> {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(context)
-    }
-}
-
 impl Front {
     async fn call(&self, request: Request<Incoming>) -> Response<Body> {
         match self {
@@ -158,8 +70,8 @@ pub struct Connections {
     /// For the listeners of probes and of those who operate the server, so that no caller can keep them out.
     places_apart: Arc<Semaphore>,
     metrics: Arc<Metrics>,
-    /// Calls of all connections that no thread has begun with.
-    waiting: Arc<AtomicUsize>,
+    /// Spawns the calls of all connections.
+    calls: Calls,
     /// Told when no connection is to be taken any more, and those there are to end with their last call.
     closing: CancellationToken,
     /// Knows when the last listener is closed.
@@ -180,7 +92,7 @@ impl Connections {
             places,
             places_apart,
             metrics,
-            waiting: Arc::default(),
+            calls: Calls::default(),
             closing: CancellationToken::new(),
             listening,
             open,
@@ -274,19 +186,17 @@ impl Connections {
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let only_grpc = !matches!(front, Front::Admin(_));
-        let waiting = match front {
-            Front::Grpc(_) => Some(Arc::clone(&self.waiting)),
+        let mut turns = Turns::new(match front {
+            Front::Grpc(_) => Some(self.calls.clone()),
             // Probes are few, and wait for nobody.
             Front::Health(_) | Front::Admin(_) => None,
-        };
-        let mut turns = Turns { waiting, has_waited: false };
+        });
         let service = service_fn(move |request| {
             let front = front.clone();
             async move { Ok::<_, Infallible>(front.call(request).await) }
         });
         let builder = self.builder(only_grpc);
-        let mut connection =
-            pin!(builder.serve_connection(TokioIo::new(OneByOne(BufWriter::with_capacity(WRITTEN, stream))), service));
+        let mut connection = pin!(builder.serve_connection(TokioIo::new(in_one_piece(stream)), service));
         let mut end = pin!(until(self.limits.age.map(aged)));
         // Waits for the age first, then for the end of its grace.
         let mut is_closing = false;
@@ -311,7 +221,7 @@ impl Connections {
     }
 
     fn builder(&self, only_grpc: bool) -> Builder<Calls> {
-        let mut builder = Builder::new(Calls { waiting: Arc::clone(&self.waiting) });
+        let mut builder = Builder::new(self.calls.clone());
         if only_grpc {
             builder = builder.http2_only();
         }
@@ -360,57 +270,5 @@ async fn until(after: Option<Duration>) {
     match after.and_then(|after| Instant::now().checked_add(after)) {
         Some(at) => sleep_until(at).await,
         None => pending().await,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::task::{Wake, Waker};
-
-    use super::*;
-
-    #[derive(Default)]
-    struct Woken(AtomicUsize);
-
-    impl Wake for Woken {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    #[test]
-    fn a_connection_stands_in_line_once_where_calls_wait() {
-        let waiting = Arc::new(AtomicUsize::new(0));
-        let mut turns = Turns { waiting: Some(Arc::clone(&waiting)), has_waited: false };
-        let woken = Arc::new(Woken::default());
-        let waker = Waker::from(Arc::clone(&woken));
-        let mut polls = 0;
-        let mut connection = pin!(poll_fn(|_| {
-            polls += 1;
-            if polls < 4 { Poll::Pending } else { Poll::Ready(()) }
-        }));
-        let mut poll = || turns.poll(connection.as_mut(), &mut Context::from_waker(&waker)).is_ready();
-        // Nobody waits: polled each time.
-        assert_eq!([poll(), poll(), woken.0.load(Ordering::Relaxed) > 0], [false; 3]);
-        waiting.store(2, Ordering::Relaxed);
-        // Somebody does: polled the second time each, after it woke itself.
-        assert_eq!([poll(), poll(), poll(), poll()], [false, false, false, true]);
-        assert_eq!(woken.0.load(Ordering::Relaxed), 2);
-        assert_eq!(polls, 4);
-    }
-
-    #[tokio::test]
-    async fn calls_wait_until_they_are_begun_with() {
-        let calls = Calls { waiting: Arc::default() };
-        let ends = Arc::new(tokio::sync::Notify::new());
-        let end = Arc::clone(&ends);
-        calls.execute(async move { end.notified().await });
-        calls.execute(pending::<()>());
-        assert_eq!(calls.waiting.load(Ordering::Relaxed), 2);
-        tokio::task::yield_now().await;
-        assert_eq!(calls.waiting.load(Ordering::Relaxed), 0);
-        ends.notify_one();
-        tokio::task::yield_now().await;
-        assert_eq!(calls.waiting.load(Ordering::Relaxed), 0);
     }
 }

@@ -15,6 +15,7 @@
 //! - [`classifier`], [`models`], [`health`], [`reflection`], [`admin`]: the handlers
 //! - [`gate`]: what every call passes
 //! - [`connections`]: from a listener to the end of the last call
+//! - `turns`: how answers get to the wire
 //! - [`watch`]: files that change
 //! - [`server`]: all of it together, from the start to a clean stop
 
@@ -38,6 +39,7 @@ pub mod shadow;
 pub mod telemetry;
 pub mod tls;
 pub mod tokens;
+mod turns;
 pub mod watch;
 
 pub use limits::{ConnectionLimits, Limits};

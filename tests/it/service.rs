@@ -44,8 +44,13 @@ async fn connect(limits: Limits) -> Channel {
 /// A connection to `server`.
 async fn connect_to(server: Arc<Server>) -> Channel {
     let (client, stream) = tokio::io::duplex(1 << 16);
-    tokio::spawn(async move { server.connections().serve(stream, server.main_front()).await });
+    serve(server, stream);
     channel(client).await
+}
+
+/// Serves one stream with `server`, apart.
+fn serve(server: Arc<Server>, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+    tokio::spawn(async move { server.connections().serve(stream, server.main_front()).await });
 }
 
 async fn channel(client: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Channel {
@@ -60,9 +65,8 @@ async fn channel(client: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -
 #[tokio::test]
 async fn calls_that_come_before_the_model_wait_for_it() {
     let (client, stream) = tokio::io::duplex(1 << 16);
-    let server = std::sync::Arc::new(Server::new(Config::default(), Metrics::none()));
-    let serving = std::sync::Arc::clone(&server);
-    tokio::spawn(async move { serving.connections().serve(stream, serving.main_front()).await });
+    let server = Arc::new(Server::new(Config::default(), Metrics::none()));
+    serve(Arc::clone(&server), stream);
     let channel = channel(client).await;
     let mut health = HealthClient::new(channel.clone());
     let mut watch = health.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
@@ -80,23 +84,23 @@ async fn calls_that_come_before_the_model_wait_for_it() {
     assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
 }
 
-/// A server, and a stream to it that counts the pieces that it writes.
-async fn counted(written: &Arc<AtomicUsize>, stream: DuplexStream) -> (Server, impl AsyncRead + AsyncWrite + Send + 'static) {
+/// Serves a stream with a server of its own; returns how many pieces are written to it.
+async fn serve_counted(stream: DuplexStream) -> Arc<AtomicUsize> {
     let server = Server::new(Config::default(), Metrics::none());
     server.load().await.unwrap();
-    let written = Arc::clone(written);
+    let written = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&written);
     let count = move |_: &[u8]| {
-        written.fetch_add(1, Ordering::Relaxed);
+        counted.fetch_add(1, Ordering::Relaxed);
     };
-    (server, InspectWriter::new(stream, count))
+    serve(Arc::new(server), InspectWriter::new(stream, count));
+    written
 }
 
 #[tokio::test]
 async fn an_answer_is_written_in_one_piece() {
     let (client, stream) = tokio::io::duplex(1 << 16);
-    let written = Arc::default();
-    let (server, stream) = counted(&written, stream).await;
-    tokio::spawn(async move { server.connections().serve(stream, server.main_front()).await });
+    let written = serve_counted(stream).await;
     let mut client = ClassifierServiceClient::new(channel(client).await);
     // The first exchange has settings with it.
     client.classify(request(PAGE, pb::ClassifyOptions::default())).await.unwrap();
@@ -149,9 +153,7 @@ async fn answers_that_are_ready_are_written_together() {
     let (client, stream, sent) = unserved().await;
     let calls = send(&client, &sent, CALLS).await;
     // All calls are on their way before the connection is served.
-    let written = Arc::default();
-    let (server, stream) = counted(&written, stream).await;
-    tokio::spawn(async move { server.connections().serve(stream, server.main_front()).await });
+    let written = serve_counted(stream).await;
     assert!(calls.join_all().await.iter().all(Result::is_ok));
     let pieces = written.load(Ordering::Relaxed);
     assert!(pieces <= CALLS / 4, "{pieces} pieces for {CALLS} answers");
@@ -169,8 +171,7 @@ async fn a_connection_outlives_calls_that_were_given_up_before_they_were_read() 
         tokio::task::yield_now().await;
     }
     let answered = tokio::spawn(async move { client.classify(request("Un mot.", pb::ClassifyOptions::default())).await });
-    let (server, stream) = counted(&Arc::default(), stream).await;
-    tokio::spawn(async move { server.connections().serve(stream, server.main_front()).await });
+    serve_counted(stream).await;
     assert!(answered.await.unwrap().is_ok());
 }
 
